@@ -1,0 +1,39 @@
+"""The `imagewright` command: one module per verb, errors in one grammar, no traceback for a person's mistake."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from imagewright.cli import config
+from imagewright.errors import InputError
+
+EXIT_BAD_INPUT = 2
+
+app = typer.Typer(name="imagewright", no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def imagewright() -> None:
+    """Train, align, distil, evaluate and ship text-to-image models."""
+
+
+app.command("config")(config.show_config)
+
+
+def main() -> None:
+    """Entry point: runs the verb; a person's mistake is printed without a traceback and exits with code 2."""
+    try:
+        app()
+    except InputError as error:
+        console = Console(stderr=True)
+        for problem in error.problems:
+            console.print("[bold red]error[/] ", end="")
+            console.print(str(problem), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(EXIT_BAD_INPUT)
+
+
+if __name__ == "__main__":
+    main()

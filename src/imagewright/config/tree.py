@@ -1,0 +1,18 @@
+"""The root of the configuration: one section per stage, in the order of the data flow."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from imagewright.config.base import Section
+
+
+class Config(Section):
+    """The resolved configuration of a pipeline run. A recipe holds deviations from these defaults."""
+
+    name: str = Field(default="default", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    """Name of the recipe; tags every run made with it."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Root of every random stream; each job derives its own stream from it and its job name."""
+    threads: int = Field(default=0, ge=0, le=1024)
+    """CPU threads of a job's numeric libraries; 0 takes the machine's cores. Fixed where runs must be bitwise repeatable."""

@@ -1,0 +1,1 @@
+"""Content-addressed storage: payloads by digest, records that name them, leases that keep one writer."""
