@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from imagewright.cli import config
+from imagewright.cli import config, job
 from imagewright.errors import InputError
 
 EXIT_BAD_INPUT = 2
@@ -21,6 +21,7 @@ def imagewright() -> None:
 
 
 app.command("config")(config.show_config)
+app.command("job")(job.run_one_job)
 
 
 def main() -> None:

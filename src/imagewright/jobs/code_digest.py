@@ -1,0 +1,101 @@
+"""Digest of the code a job runs: its module and everything of ours it imports, found without importing any of it.
+
+A change anywhere in that closure changes the action key; a change elsewhere does not.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+
+PACKAGE = "imagewright"
+# These move, record or display bytes and never change them; the configuration's values are in the key themselves.
+INFRASTRUCTURE = (
+    "imagewright.cli",
+    "imagewright.config.recipe",
+    "imagewright.config.tree",
+    "imagewright.errors",
+    "imagewright.jobs.job",
+    "imagewright.storage",
+    "imagewright.tracking",
+)
+
+
+def package_root() -> Path:
+    """Folder that holds the `imagewright` package."""
+    return Path(__file__).resolve().parents[2]
+
+
+def code_digest(module: str, section_modules: Iterable[str] = (), root: Path | None = None) -> str:
+    """SHA-256 over the sources in the import closure of `module` and of the modules that define its config sections."""
+    base = root or package_root()
+    digest = hashlib.sha256()
+    for path in sorted(closure([module, *section_modules], base)):
+        digest.update(path.relative_to(base).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def closure(modules: Iterable[str], root: Path) -> set[Path]:
+    """Source and data files reachable from `modules` by import statements, infrastructure left out."""
+    found: set[Path] = set()
+    pending = list(modules)
+    seen: set[str] = set()
+    while pending:
+        module = pending.pop()
+        if module in seen or is_infrastructure(module):
+            continue
+        seen.add(module)
+        path = module_file(module, root)
+        if path is None:
+            continue
+        found.add(path)
+        found.update(data_files(path.parent))
+        parent = module.rpartition(".")[0]
+        if parent:
+            pending.append(parent)
+        pending.extend(imported_modules(path, path.stat().st_mtime_ns))
+    return found
+
+
+def is_infrastructure(module: str) -> bool:
+    """True for modules that cannot change what a job computes."""
+    return any(module == name or module.startswith(name + ".") for name in INFRASTRUCTURE)
+
+
+def module_file(module: str, root: Path) -> Path | None:
+    """File of a dotted module name; None when the name is an attribute or not ours."""
+    if module.split(".", maxsplit=1)[0] != PACKAGE:
+        return None
+    path = root.joinpath(*module.split("."))
+    if path.with_suffix(".py").is_file():
+        return path.with_suffix(".py")
+    package = path / "__init__.py"
+    return package if package.is_file() else None
+
+
+def data_files(folder: Path) -> Iterator[Path]:
+    """Templates, palettes and word lists beside a module; the package's own top folder and the recipes hold none that jobs read."""
+    if folder.name not in {PACKAGE, "recipes", "jobs"}:
+        yield from (path for path in folder.rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"})
+
+
+@lru_cache(maxsize=4096)
+def imported_modules(path: Path, _modified_ns: int) -> tuple[str, ...]:
+    """Every module of ours that a file imports anywhere, except under `if TYPE_CHECKING`."""
+    names: list[str] = []
+    pending: list[ast.AST] = [ast.parse(path.read_bytes())]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            pending.extend(node.orelse)
+            continue
+        if isinstance(node, ast.Import):
+            names.extend(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names.append(node.module)
+            names.extend(f"{node.module}.{alias.name}" for alias in node.names)
+        pending.extend(ast.iter_child_nodes(node))
+    return tuple(name for name in names if name.split(".")[0] == PACKAGE)

@@ -1,0 +1,226 @@
+"""The frame around every job: key, lookup, lease, run, publish, record.
+
+Whether a job is done is decided by records in the store, never by a runner's status. The lookup comes before
+torch or mlflow is imported, so a cached step costs a few round trips.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from imagewright.errors import Problem
+from imagewright.jobs.action import action_key, check_inputs, sections_of
+from imagewright.jobs.environment import JobEnvironment, read_environment
+from imagewright.jobs.job import Job, JobContext, JobError, JobInput, Outcome, load_job
+from imagewright.jobs.state import StepState
+from imagewright.storage import Lease, LeaseLost, NameTaken, Store, store_from_environment
+from imagewright.storage.records import Record, parse_record, write_record
+
+if TYPE_CHECKING:
+    from imagewright.config import Config
+    from imagewright.tracking.job_run import JobRun
+
+LEASE_SECONDS = 30.0
+LEASE_POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What the caller of a job learns."""
+
+    record: Record
+    cached: bool
+    report: Path | None = None
+
+
+def run_job(name: str, config: Config, inputs: Mapping[str, Record], output: Path, environ: Mapping[str, str] = os.environ) -> JobResult:
+    """Runs one job, or returns its earlier record, and writes the record to `output`.
+
+    Raises JobError for wrong inputs; errors of the job itself pass through unchanged after they are noted in the step's state.
+    """
+    started = time.monotonic()
+    job, module = load_job(name)
+    check_inputs(job, inputs)
+    environment = read_environment(environ)
+    store = store_from_environment(environ)
+    state = StepState(environment.run_folder, job.name)
+    key = action_key(job, config, inputs, module.__name__, environment.image_digest) if job.keyed else ""
+    frame = Frame(job, module, config, inputs, environment, store, key, state)
+    with state:
+        if not environment.force and (earlier := frame.lookup()) is not None:
+            state.finish("cached", earlier, time.monotonic() - started)
+            write_record(earlier, output)
+            return JobResult(earlier, cached=True)
+        result = frame.run_under_lease() if key else frame.run()
+        state.finish("cached" if result.cached else "done", result.record, time.monotonic() - started)
+        write_record(result.record, output)
+        return result
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One execution of one job."""
+
+    job: Job
+    module: ModuleType
+    config: Config
+    inputs: Mapping[str, Record]
+    environment: JobEnvironment
+    store: Store
+    key: str
+    state: StepState
+
+    @property
+    def entry(self) -> str:
+        """Name of the action entry in the store."""
+        return f"actions/{self.key}.json"
+
+    def lookup(self) -> Record | None:
+        """The record of an earlier run with this key whose payload is still whole; None otherwise."""
+        if not self.key:
+            return None
+        found = self.store.get_named(self.entry)
+        if found is None:
+            return None
+        record = parse_record(found.data, self.entry)
+        return record if not record.digest or self.store.exists(record.digest) else None
+
+    def run_under_lease(self) -> JobResult:
+        """Runs as the only writer of this key; a second runner waits and takes the first one's result."""
+        owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        while True:
+            try:
+                with Lease(self.store, f"leases/{self.key}", owner, LEASE_SECONDS):
+                    # Someone may have finished between our lookup and our lease.
+                    earlier = None if self.environment.force else self.lookup()
+                    return JobResult(earlier, cached=True) if earlier else self.run()
+            except NameTaken:
+                self.state.write("waiting", detail="another runner holds the lease of this job")
+                time.sleep(LEASE_POLL_SECONDS)
+                if not self.environment.force and (earlier := self.lookup()) is not None:
+                    return JobResult(earlier, cached=True)
+            except LeaseLost as error:
+                raise JobError(
+                    Problem(f"job.{self.job.name}", "lost its lease to another runner", owner, "run it again; it continues")
+                ) from error
+
+    def run(self) -> JobResult:
+        """Runs the job's body and publishes: payload, record, action entry, in this order."""
+        self.state.write("running", key=self.key)
+        fix_threads(self.config.threads)
+        started = time.monotonic()
+        work = self.environment.work_root / (self.key or f"{self.job.name}-{uuid.uuid4().hex[:12]}")
+        output = work / "output"
+        shutil.rmtree(output, ignore_errors=True)
+        output.mkdir(parents=True)
+        with self.open_run(work) as run:
+            context = JobContext(
+                config=self.config,
+                inputs={name: JobInput(record, self.fetch) for name, record in self.inputs.items()},
+                work=work / "scratch",
+                output=output,
+                run=run,
+                store=self.store,
+                seed=derive_seed(self.config.seed, self.job.name),
+                console=Console(stderr=True),
+            )
+            context.work.mkdir(exist_ok=True)
+            outcome: Outcome = self.module.run(context)
+            record = self.publish(outcome, output, time.monotonic() - started)
+            self.log_outcome(run, record, outcome)
+        if self.key:
+            self.store.put_named(self.entry, record.model_dump_json().encode())
+        return JobResult(record, cached=False, report=outcome.report)
+
+    def publish(self, outcome: Outcome, output: Path, wall_seconds: float) -> Record:
+        """Stores the payload and returns its record; a skipped job hands on its input's payload."""
+        if outcome.skipped:
+            source = self.inputs[outcome.passes_on]
+            digest, size_bytes = source.digest, source.size_bytes
+        elif self.job.kind == "none":
+            digest, size_bytes = "", 0
+        else:
+            assert any(output.iterdir()), f"job {self.job.name} wrote no payload"
+            digest = self.store.put_folder(output, dvc_layout=self.job.kind == "dataset")
+            size_bytes = self.store.size_bytes(digest)
+        return Record(
+            job=self.job.name,
+            kind=self.job.kind,
+            digest=digest,
+            size_bytes=size_bytes,
+            action_key=self.key,
+            inputs={name: record.digest for name, record in sorted(self.inputs.items())},
+            config=sections_of(self.job, self.config),
+            git_commit=self.environment.git_commit,
+            image_digest=self.environment.image_digest,
+            counts=dict(outcome.counts),
+            metrics=dict(outcome.metrics),
+            revision=outcome.revision,
+            skipped=outcome.skipped,
+            wall_seconds=round(wall_seconds, 3),
+            created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        )
+
+    def fetch(self, record: Record) -> Path:
+        """Downloads a payload once per machine; later jobs find it in the cache beside the work folders."""
+        target = self.environment.work_root.parent / "payloads" / record.digest
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self.store.get(record.digest, target)
+        return target
+
+    def open_run(self, work: Path) -> AbstractContextManager[JobRun]:
+        """The job's MLflow run, nested under the pipeline's; metrics wait on disk while the server is away."""
+        from imagewright.tracking.job_run import open_job_run
+
+        tags = {
+            "stage": self.job.stage,
+            "recipe": self.config.name,
+            "git_commit": self.environment.git_commit,
+            "image": self.environment.image_digest,
+            "action_key": self.key,
+        }
+        return open_job_run(
+            job=self.job.name,
+            pipeline_run=self.environment.pipeline_run,
+            params=sections_of(self.job, self.config),
+            tags=tags,
+            spool_folder=work / "spool",
+        )
+
+    def log_outcome(self, run: JobRun, record: Record, outcome: Outcome) -> None:
+        """Puts the record's figures on the run, so MLflow's own table compares them."""
+        for name, source in self.inputs.items():
+            run.log_dataset(name, source.digest, source.uri, self.job.stage)
+        figures: dict[str, Any] = {**{f"count/{name}": float(value) for name, value in record.counts.items()}, **record.metrics}
+        if figures:
+            run.log_metrics(figures, step=0)
+        run.set_tags({"payload": record.uri if record.digest else "", "data_rev": record.revision, "skipped": record.skipped})
+        if outcome.report is not None:
+            run.log_artifact(outcome.report)
+
+
+def derive_seed(seed: int, name: str) -> int:
+    """An independent stream for each job: 63 bits of SHA-256 over the root seed and the job's name."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big") >> 1
+
+
+def fix_threads(threads: int) -> None:
+    """Sets the thread count of the numeric libraries, which read it when they are first imported (the body imports them)."""
+    if threads:
+        for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ[variable] = str(threads)
