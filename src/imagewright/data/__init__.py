@@ -1,0 +1,1 @@
+"""Contracts between stages: shards, manifest, aspect buckets, latents."""
