@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from imagewright.cli import config, job
+from imagewright.cli import config, job, run
 from imagewright.errors import InputError
 
 EXIT_BAD_INPUT = 2
@@ -22,6 +22,8 @@ def imagewright() -> None:
 
 app.command("config")(config.show_config)
 app.command("job")(job.run_one_job)
+for verb in (run.run, run.runs, run.status, run.logs, run.cancel, run.resume):
+    app.command()(verb)
 
 
 def main() -> None:

