@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from imagewright.config.base import Section
+from imagewright.config.data import DataConfig
 from imagewright.config.placement import PlacementConfig
 
 
@@ -19,3 +20,5 @@ class Config(Section):
     """CPU threads of a job's numeric libraries; 0 takes the machine's cores. Fixed where runs must be bitwise repeatable."""
     placement: PlacementConfig = PlacementConfig()
     """Node pools, accelerators and secrets of each class of jobs."""
+    data: DataConfig = DataConfig()
+    """Sources of the raw pool and its shards."""

@@ -1,0 +1,1 @@
+"""Curation: scorers write columns, one filter decides, hierarchical sampling sets the mix."""

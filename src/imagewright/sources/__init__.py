@@ -1,0 +1,1 @@
+"""Where raw samples come from: composed scenes, packaged emoji, typeset posters, and what the user brings."""
