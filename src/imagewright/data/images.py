@@ -1,0 +1,144 @@
+"""Image bytes -> pixels, within limits on bytes, pixels and seconds; every stage that looks at a sample decodes it here.
+
+The header is read first, so a decompression bomb is refused before a pixel is decoded.
+"""
+
+from __future__ import annotations
+
+import io
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+
+
+@dataclass(frozen=True)
+class DecodeLimits:
+    """What a decoder may spend on one image."""
+
+    max_bytes: int = 64 << 20
+    max_pixels: int = 64_000_000
+    max_side_px: int = 16_384
+    max_seconds: float = 10.0
+
+
+DEFAULT_LIMITS = DecodeLimits()
+
+
+class BadImage(ValueError):  # noqa: N818 - the field's word for it
+    """An image that is kept out; `reason` is its drop_reason."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What the first bytes say; no pixel was decoded."""
+
+    format: str
+    width: int
+    height: int
+    mode: str
+    num_frames: int
+
+
+def read_header(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> ImageHeader:
+    """Reads an image's header. Raises BadImage: empty, too_many_bytes, unknown_format, broken, too_many_pixels, animated."""
+    if not data:
+        raise BadImage("empty")
+    if len(data) > limits.max_bytes:
+        raise BadImage("too_many_bytes", f"{len(data)} > {limits.max_bytes}")
+    with open_image(data) as image:
+        width, height = image.size
+        if width * height > limits.max_pixels or max(width, height) > limits.max_side_px:
+            raise BadImage("too_many_pixels", f"{width}x{height}")
+        if width < 1 or height < 1:
+            raise BadImage("broken", "no pixels")
+        try:
+            num_frames = int(getattr(image, "n_frames", 1))
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise BadImage("broken", str(error)) from error
+        if num_frames > 1:
+            raise BadImage("animated", f"{num_frames} frames")
+        return ImageHeader(str(image.format), width, height, image.mode, num_frames)
+
+
+def decode_rgb(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS, *, max_side_px: int | None = None) -> np.ndarray:
+    """Decodes to RGB [H, W, 3] uint8: transparency over white, palette, CMYK and 16-bit converted.
+
+    max_side_px: a JPEG may be decoded smaller, but not below this side. Raises BadImage with the reasons of read_header, plus
+    broken (cut or damaged data) and too_slow.
+    """
+    read_header(data, limits)
+    with open_image(data) as image:
+        if max_side_px is not None:
+            image.draft("RGB", (max_side_px, max_side_px))
+        try:
+            with deadline(limits.max_seconds):
+                return to_rgb(image)
+        except TimeoutError as error:
+            raise BadImage("too_slow", f"over {limits.max_seconds} s") from error
+        except (OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError) as error:
+            raise BadImage("broken", str(error)) from error
+
+
+@contextmanager
+def open_image(data: bytes) -> Iterator[Image.Image]:
+    """Opens an image of a known format; header errors become BadImage."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        except UnidentifiedImageError as error:
+            raise BadImage("unknown_format") from error
+        except Image.DecompressionBombError as error:
+            raise BadImage("too_many_pixels", str(error)) from error
+        except (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, MemoryError) as error:
+            raise BadImage("broken", str(error)) from error
+        with image:
+            yield image
+
+
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """Any mode -> RGB [H, W, 3] uint8; transparency is laid over white."""
+    if image.mode == "RGB":
+        return np.asarray(image)
+    if image.mode in ("I", "F", "I;16", "I;16B", "I;16L", "I;16N"):
+        values = np.asarray(image, dtype=np.float32)
+        grey = np.clip(values / 257.0 if image.mode.startswith("I") else values, 0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        canvas = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        canvas.alpha_composite(rgba)
+        return np.asarray(canvas.convert("RGB"))
+    return np.asarray(image.convert("RGB"))
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError in the block after `seconds`. A timer needs the main thread: elsewhere only the size limits hold."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
