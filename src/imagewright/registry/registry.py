@@ -58,10 +58,7 @@ class DataRegistry:
         checked_message(message)
         identity = self._identity or own_identity(Path.cwd())
         digest = self._stored(payload)
-        files = self.store.tree(digest)
-        if not files:
-            raise RegistryError(Problem("commit.path", "must hold at least one file", str(payload), "commit a folder with files in it"))
-        self.store.dvc_folder(digest)
+        files = self._checked_files(digest, str(payload))
         deadline, num_failures = time.monotonic() + COMMIT_DEADLINE_SECONDS, 0
         while True:
             try:
@@ -136,6 +133,17 @@ class DataRegistry:
         with tempfile.TemporaryDirectory() as folder:
             shutil.copyfile(path, Path(folder) / path.name)
             return self.store.put_folder(Path(folder), dvc_layout=True)
+
+    def _checked_files(self, digest: str, payload: str) -> list[TreeEntry]:
+        files = self.store.tree(digest)
+        if not files:
+            raise RegistryError(Problem("commit.path", "must hold at least one file", payload, "commit a folder with files in it"))
+        self.store.dvc_folder(digest)  # refuses what was not stored in DVC's layout
+        if lost := self.store.missing_files(files):
+            names = ", ".join(entry.path for entry in lost[:5])
+            rule = f"must be complete in the store; {len(lost)} files are not there, such as {names}"
+            raise RegistryError(Problem("commit.digest", rule, digest, "store the folder again from its source"))
+        return files
 
     def _try_commit(self, name: str, digest: str, files: list[TreeEntry], message: str, identity: str) -> str:
         with ExitStack() as stack:
