@@ -6,6 +6,7 @@ from pydantic import Field
 
 from imagewright.config.base import Section
 from imagewright.config.data import DataConfig
+from imagewright.config.model import ModelConfig
 from imagewright.config.placement import PlacementConfig
 
 
@@ -22,3 +23,5 @@ class Config(Section):
     """Node pools, accelerators and secrets of each class of jobs."""
     data: DataConfig = DataConfig()
     """Sources of the raw pool and its shards."""
+    model: ModelConfig = ModelConfig()
+    """Shape of the DiT that pretraining starts from; every later stage reads it from the weights it is given."""
