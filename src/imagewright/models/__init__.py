@@ -1,0 +1,1 @@
+"""Networks: the packed DiT, its moving average, and the adapter to diffusers' folders."""
