@@ -1,0 +1,1 @@
+"""Flow matching: noising, targets, noise levels, guidance and the packed Euler sampler."""
