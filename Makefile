@@ -44,7 +44,7 @@ types: $(STAMP) ## mypy, strict on src
 	@$(BIN)/python -m mypy
 
 golden: $(STAMP) ## Rewrite the compiled pipelines and the generated tables
-	@$(BIN)/python -m tests.pipelines.golden
+	@$(BIN)/python tests/golden.py
 
 docs: $(STAMP) ## Check links, paths, targets and verbs named in the documents
 	@$(BIN)/python -m pytest tests/docs

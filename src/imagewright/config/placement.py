@@ -36,7 +36,7 @@ class NodePool(Section):
     tolerations: tuple[Toleration, ...] = ()
     shared_memory: str = Field(default="", pattern=r"^(\d+(Mi|Gi))?$")
     """Size of /dev/shm (data-loader workers, NCCL); empty keeps the runtime's 64 MiB."""
-    retries: int = Field(default=1, ge=0, le=10)
+    retries: int = Field(default=0, ge=0, le=10)
     """Retries of a failed pod. A retry costs only what is missing: finished work is found by its record."""
     priority_class: str = ""
 

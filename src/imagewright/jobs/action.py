@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from imagewright.config import Config
@@ -23,9 +24,9 @@ def sections_of(job: Job, config: Config) -> dict[str, Any]:
     return config.model_dump(mode="json", include=set(job.sections))
 
 
-def action_key(job: Job, config: Config, inputs: Mapping[str, Record], module: str, image_digest: str = "") -> str:
+def action_key(job: Job, config: Config, inputs: Mapping[str, Record], job_file: Path, image_digest: str = "") -> str:
     """SHA-256 over job, code (or image), its own sections with the seed, and input digests."""
-    code = image_digest or code_digest(module, section_modules(job))
+    code = image_digest or code_digest(job_file, section_modules(job))
     content = {
         "schema": KEY_SCHEMA,
         "job": job.name,

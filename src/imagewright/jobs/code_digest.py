@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from pathlib import Path
 
 PACKAGE = "imagewright"
@@ -29,11 +28,12 @@ def package_root() -> Path:
     return Path(__file__).resolve().parents[2]
 
 
-def code_digest(module: str, section_modules: Iterable[str] = (), root: Path | None = None) -> str:
-    """SHA-256 over the sources in the import closure of `module` and of the modules that define its config sections."""
+def code_digest(job_file: Path, section_modules: Iterable[str] = (), root: Path | None = None) -> str:
+    """SHA-256 over a job's own file, everything of ours it imports, and the modules that define its config sections."""
     base = root or package_root()
     digest = hashlib.sha256()
-    for path in sorted(closure([module, *section_modules], base)):
+    digest.update(hashlib.sha256(job_file.read_bytes()).digest())
+    for path in sorted(closure([*imports_of(job_file), *section_modules], base)):
         digest.update(path.relative_to(base).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
@@ -56,7 +56,7 @@ def closure(modules: Iterable[str], root: Path) -> set[Path]:
         parent = module.rpartition(".")[0]
         if parent:
             pending.append(parent)
-        pending.extend(imported_modules(path, path.stat().st_mtime_ns))
+        pending.extend(imports_of(path))
     return found
 
 
@@ -82,8 +82,7 @@ def data_files(folder: Path) -> Iterator[Path]:
         yield from (path for path in folder.rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"})
 
 
-@lru_cache(maxsize=4096)
-def imported_modules(path: Path, _modified_ns: int) -> tuple[str, ...]:
+def imports_of(path: Path) -> tuple[str, ...]:
     """Every module of ours that a file imports anywhere, except under `if TYPE_CHECKING`."""
     names: list[str] = []
     pending: list[ast.AST] = [ast.parse(path.read_bytes())]

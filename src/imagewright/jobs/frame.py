@@ -58,7 +58,7 @@ def run_job(name: str, config: Config, inputs: Mapping[str, Record], output: Pat
     environment = read_environment(environ)
     store = store_from_environment(environ)
     state = StepState(environment.run_folder, job.name)
-    key = action_key(job, config, inputs, module.__name__, environment.image_digest) if job.keyed else ""
+    key = action_key(job, config, inputs, source_file(module), environment.image_digest) if job.keyed else ""
     frame = Frame(job, module, config, inputs, environment, store, key, state)
     with state:
         earlier = None if frame.force else frame.lookup()
@@ -227,6 +227,12 @@ class Frame:
         run.set_tags({"payload": record.uri if record.digest else "", "data_rev": record.revision, "skipped": record.skipped})
         if outcome.report is not None:
             run.log_artifact(outcome.report)
+
+
+def source_file(module: ModuleType) -> Path:
+    """File of a job module; its bytes are part of the action key."""
+    assert module.__file__ is not None
+    return Path(module.__file__)
 
 
 def derive_seed(seed: int, name: str) -> int:

@@ -1,0 +1,1 @@
+"""Kubeflow components: one typed declaration per job, no logic."""

@@ -1,0 +1,1 @@
+"""Component `curate_manifest`."""

@@ -1,0 +1,1 @@
+"""Component `encode_latents`."""

@@ -1,0 +1,1 @@
+"""Component `pretrain_dit`."""

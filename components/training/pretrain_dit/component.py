@@ -1,0 +1,17 @@
+"""Kubeflow component of the job `pretrain-dit`."""
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Metrics, Model, Output
+
+
+@dsl.component(base_image="imagewright-worker", packages_to_install=[], install_kfp_package=False)
+def pretrain_dit(
+    config: str,
+    latents: Input[Dataset],
+    base: Output[Model],
+    metrics: Output[Metrics],
+) -> None:
+    """Pretrains the DiT by flow matching, one resolution after another."""
+    from imagewright.jobs.component import run_component
+
+    run_component("pretrain-dit", config, inputs={"latents": latents}, output=base, metrics=metrics)

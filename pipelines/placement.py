@@ -1,0 +1,56 @@
+"""The only place that attaches caching, retries, resources, node pools, secrets and queues to a task."""
+
+from __future__ import annotations
+
+from kfp import kubernetes
+from kfp.dsl import PipelineTask
+
+from imagewright.config.placement import JobClass, NodePool, PlacementConfig
+
+# The labels Kubeflow puts on a step's pod: the run id reaches the job as its pipeline run.
+RUN_ID_LABEL = "metadata.labels['pipeline/runid']"
+CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+ENDPOINTS = ("IMAGEWRIGHT_STORE_URL", "IMAGEWRIGHT_REGISTRY_URL", "AWS_ENDPOINT_URL", "MLFLOW_TRACKING_URI", "MLFLOW_S3_ENDPOINT_URL")
+
+
+def place(task: PipelineTask, job_class: JobClass, placement: PlacementConfig) -> PipelineTask:
+    """Places one task. KFP's cache stays off: what is done is decided by records in the store."""
+    pool: NodePool = getattr(placement, job_class)
+    task.set_caching_options(enable_caching=False)
+    if pool.retries:
+        task.set_retry(num_retries=pool.retries, backoff_duration="30s", backoff_factor=2.0)
+    set_resources(task, pool)
+    set_node_pool(task, pool)
+    set_environment(task, placement)
+    return task
+
+
+def set_resources(task: PipelineTask, pool: NodePool) -> None:
+    """Requests equal limits, so that a pod is never evicted for what it was promised."""
+    if pool.cpu:
+        task.set_cpu_request(pool.cpu).set_cpu_limit(pool.cpu)
+    if pool.memory:
+        task.set_memory_request(pool.memory).set_memory_limit(pool.memory)
+    if pool.accelerator:
+        task.set_accelerator_type(pool.accelerator).set_accelerator_limit(pool.num_accelerators)
+    if pool.shared_memory:
+        kubernetes.empty_dir_mount(task, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit=pool.shared_memory)  # noqa: S108 - a pod-local mount
+
+
+def set_node_pool(task: PipelineTask, pool: NodePool) -> None:
+    """Selector and tolerations of the pool."""
+    for key, value in pool.node_selector.items():
+        kubernetes.add_node_selector(task, key, value)
+    for toleration in pool.tolerations:
+        kubernetes.add_toleration(task, toleration.key, toleration.operator, toleration.value or None, toleration.effect)
+
+
+def set_environment(task: PipelineTask, placement: PlacementConfig) -> None:
+    """The env contract on a cluster: endpoints from a ConfigMap, credentials from a Secret, the run id from the pod's labels."""
+    if placement.environment_config_map:
+        kubernetes.use_config_map_as_env(task, placement.environment_config_map, {name: name for name in ENDPOINTS})
+        kubernetes.use_field_path_as_env(task, "IMAGEWRIGHT_PIPELINE_RUN", RUN_ID_LABEL)
+    if placement.credentials_secret:
+        kubernetes.use_secret_as_env(task, placement.credentials_secret, {name: name for name in CREDENTIALS})
+    if placement.queue:
+        kubernetes.add_pod_label(task, "kueue.x-k8s.io/queue-name", placement.queue)
