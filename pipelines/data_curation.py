@@ -8,10 +8,10 @@ from imagewright_components.data.encode_latents.component import encode_latents
 from imagewright_components.data.ingest_raw.component import ingest_raw
 from imagewright_components.training.train_vae.component import train_vae
 from imagewright_pipelines.placement import place
-
-from imagewright.config.placement import PlacementConfig
 from kfp import dsl
 from kfp.dsl import Dataset, Model
+
+from imagewright.config.placement import PlacementConfig
 
 
 class CuratedData(NamedTuple):
@@ -37,9 +37,7 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
         raw = place(ingest_raw(config=config), "data", placement)
         curated = place(curate_manifest(config=config, raw=raw.outputs["raw"]), "data", placement)
         vae = place(train_vae(config=config, curated=curated.outputs["curated"]), "train", placement)
-        latents = place(
-            encode_latents(config=config, curated=curated.outputs["curated"], vae=vae.outputs["vae"]), "train", placement
-        )
+        latents = place(encode_latents(config=config, curated=curated.outputs["curated"], vae=vae.outputs["vae"]), "train", placement)
         return CuratedData(curated=curated.outputs["curated"], vae=vae.outputs["vae"], latents=latents.outputs["latents"])
 
     return data_curation

@@ -6,9 +6,9 @@ from typing import Any
 from imagewright_components.training.pretrain_dit.component import pretrain_dit
 from imagewright_pipelines import data_curation
 from imagewright_pipelines.placement import place
+from kfp import dsl
 
 from imagewright.config.placement import PlacementConfig
-from kfp import dsl
 
 
 def build(placement: PlacementConfig) -> Callable[..., Any]:

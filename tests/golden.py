@@ -47,7 +47,9 @@ def component_readme(component: object, job: Job, job_doc: str) -> str:
     spec = component.component_spec  # type: ignore[attr-defined]
     lines = [f"# {job.name}", "", spec.description or "", "", first_paragraph(job_doc), ""]
     lines += ["| name | direction | type |", "|---|---|---|"]
-    lines += [f"| `{name}` | in | {type_name(item.type)}{' (optional)' if item.optional else ''} |" for name, item in (spec.inputs or {}).items()]
+    lines += [
+        f"| `{name}` | in | {type_name(item.type)}{' (optional)' if item.optional else ''} |" for name, item in (spec.inputs or {}).items()
+    ]
     lines += [f"| `{name}` | out | {type_name(item.type)} |" for name, item in (spec.outputs or {}).items()]
     sections = ", ".join(f"`{section}`" for section in job.sections) or "none"
     again = "Its record is found by action key; it runs once for the same inputs." if job.keyed else "It always runs."
@@ -78,7 +80,12 @@ def project_file() -> tuple[Path, str]:
     """pyproject.toml with its package list brought up to date."""
     path = ROOT / "pyproject.toml"
     listed = "".join(f'    "{package}",\n' for package in packages())
-    text = re.sub(r"^packages = \[.*?^\]|^packages = \[.*\]$", f"packages = [\n{listed}]", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(
+        r"^packages = \[.*?^\]|^packages = \[.*\]$",
+        f"packages = [\n{listed}]",
+        path.read_text(encoding="utf-8"),
+        flags=re.MULTILINE | re.DOTALL,
+    )
     return path, text
 
 
@@ -93,7 +100,7 @@ def main() -> None:
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-            print(f"wrote {path.relative_to(ROOT)}")  # noqa: T201
+            print(f"wrote {path.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def test_components_import_kfp_only_and_call_jobs_inside() -> None:
 
 
 def test_pipelines_import_components_and_config_only() -> None:
-    allowed = {"kfp", "__future__", "collections", "imagewright_components", "imagewright_pipelines"}
+    allowed = {"kfp", "__future__", "collections", "typing", "imagewright_components", "imagewright_pipelines"}
     found = [(path, name) for path in files(ROOT / "pipelines") for name in imports(path, module_scope_only=False)]
     assert [(str(path), name) for path, name in found if top(name) not in allowed and not name.startswith("imagewright.config")] == []
 

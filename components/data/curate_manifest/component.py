@@ -1,7 +1,7 @@
 """Kubeflow component of the job `curate-manifest`."""
 
 from kfp import dsl
-from kfp.dsl import Dataset, HTML, Input, Metrics, Output
+from kfp.dsl import HTML, Dataset, Input, Metrics, Output
 
 
 @dsl.component(base_image="imagewright-worker", packages_to_install=[], install_kfp_package=False)

@@ -14,12 +14,12 @@ import socket
 import time
 import uuid
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from rich.console import Console
 
 from imagewright.errors import Problem
@@ -27,7 +27,7 @@ from imagewright.jobs.action import action_key, check_inputs, sections_of
 from imagewright.jobs.environment import JobEnvironment, read_environment
 from imagewright.jobs.job import Job, JobContext, JobError, JobInput, Outcome, load_job
 from imagewright.jobs.state import StepState
-from imagewright.storage import Lease, LeaseLost, NameTaken, Store, store_from_environment
+from imagewright.storage import Lease, Store, store_from_environment
 from imagewright.storage.records import Record, parse_record, write_record
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from imagewright.tracking.job_run import JobRun
 
 LEASE_SECONDS = 30.0
-LEASE_POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -116,24 +115,13 @@ class Frame:
 
     def run_under_lease(self) -> JobResult:
         """Runs as the only writer of this key; a second runner waits and takes the first one's result."""
-        owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        while True:
-            try:
-                with Lease(self.store, f"leases/{self.key}", owner, LEASE_SECONDS):
-                    # Someone may have finished between our lookup and our lease.
-                    earlier = None if self.force else self.lookup()
-                    return JobResult(earlier, cached=True) if earlier else self.run()
-            except NameTaken:
-                self.state.write("waiting", detail="another runner holds the lease of this job")
-                time.sleep(LEASE_POLL_SECONDS)
-                if not self.force and (earlier := self.lookup()) is not None:
-                    return JobResult(earlier, cached=True)
-            except LeaseLost as error:
-                raise JobError(
-                    Problem(f"job.{self.job.name}", "lost its lease to another runner", owner, "run it again; it continues")
-                ) from error
+        self.state.write("waiting", detail="for the lease of this job", key=self.key)
+        with Lease(self.store, self.key, this_process(), LEASE_SECONDS, is_abandoned=is_gone) as lease:
+            # Someone may have finished between our lookup and our lease.
+            earlier = None if self.force else self.lookup()
+            return JobResult(earlier, cached=True) if earlier else self.run(lease)
 
-    def run(self) -> JobResult:
+    def run(self, lease: Lease | None = None) -> JobResult:
         """Runs the job's body and publishes: payload, record, action entry, in this order."""
         self.state.write("running", key=self.key)
         fix_threads(self.config.threads)
@@ -155,6 +143,8 @@ class Frame:
             )
             context.work.mkdir(exist_ok=True)
             outcome: Outcome = self.module.run(context)
+            if lease is not None:
+                lease.check()  # a lost lease means another writer: nothing of ours may be published
             record = self.publish(outcome, output, time.monotonic() - started)
             self.log_outcome(run, record, outcome)
         if self.key:
@@ -198,23 +188,20 @@ class Frame:
             self.store.get(record.digest, target)
         return target
 
-    def open_run(self, work: Path) -> AbstractContextManager[JobRun]:
+    def open_run(self, work: Path) -> JobRun:
         """The job's MLflow run, nested under the pipeline's; metrics wait on disk while the server is away."""
         from imagewright.tracking.job_run import open_job_run
 
-        tags = {
-            "stage": self.job.stage,
-            "recipe": self.config.name,
-            "git_commit": self.environment.git_commit,
-            "image": self.environment.image_digest,
-            "action_key": self.key,
-        }
         return open_job_run(
-            job=self.job.name,
+            task=self.job.name,
+            stage=self.job.stage,
+            spool=work / "tracking",
+            config=sections_of(self.job, self.config),
+            recipe=self.config.name,
+            data_rev=", ".join(record.revision for record in self.inputs.values() if record.revision),
+            git_commit=self.environment.git_commit,
+            image=self.environment.image_digest,
             pipeline_run=self.environment.pipeline_run,
-            params=sections_of(self.job, self.config),
-            tags=tags,
-            spool_folder=work / "spool",
         )
 
     def log_outcome(self, run: JobRun, record: Record, outcome: Outcome) -> None:
@@ -222,11 +209,25 @@ class Frame:
         for name, source in self.inputs.items():
             run.log_dataset(name, source.digest, source.uri, self.job.stage)
         figures: dict[str, Any] = {**{f"count/{name}": float(value) for name, value in record.counts.items()}, **record.metrics}
-        if figures:
-            run.log_metrics(figures, step=0)
-        run.set_tags({"payload": record.uri if record.digest else "", "data_rev": record.revision, "skipped": record.skipped})
-        if outcome.report is not None:
-            run.log_artifact(outcome.report)
+        run.set_tags({"payload": record.uri if record.digest else "", "revision": record.revision, "skipped": record.skipped})
+        run.close(headline=figures, report=outcome.report)
+
+
+def this_process() -> str:
+    """Owner name of a lease: host, pid and start time, so that a reused pid is not taken for its predecessor."""
+    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time()}"
+
+
+def is_gone(owner: str) -> bool:
+    """True when the owner was a process of this host that no longer lives; owners on other hosts are left to their ttl."""
+    host, _, rest = owner.rpartition(":")[0].rpartition(":")
+    started = owner.rpartition(":")[2]
+    if host != socket.gethostname() or not rest.isdigit():
+        return False
+    try:
+        return str(psutil.Process(int(rest)).create_time()) != started
+    except psutil.NoSuchProcess:
+        return True
 
 
 def source_file(module: ModuleType) -> Path:

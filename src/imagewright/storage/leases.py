@@ -8,6 +8,7 @@ import math
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from types import TracebackType
 
 from pydantic import Field, ValidationError
@@ -46,15 +47,27 @@ class Lease:
     """
 
     def __init__(
-        self, store: Store, name: str, owner: str, ttl_seconds: float, *, wait_seconds: float = math.inf, pins: tuple[str, ...] = ()
+        self,
+        store: Store,
+        name: str,
+        owner: str,
+        ttl_seconds: float,
+        *,
+        wait_seconds: float = math.inf,
+        pins: tuple[str, ...] = (),
+        is_abandoned: Callable[[str], bool] | None = None,
     ) -> None:
-        """wait_seconds: how long to wait for the present holder; afterwards NameTaken is raised."""
+        """wait_seconds: how long to wait for the present holder; afterwards NameTaken is raised.
+
+        is_abandoned: tells from an owner's name that it cannot come back (its process is gone); such a lease is free at once.
+        """
         if not MIN_TTL_SECONDS <= ttl_seconds < math.inf:
             raise StoreError(
                 Problem("lease.ttl_seconds", f"must be at least {MIN_TTL_SECONDS}", ttl_seconds, "30 seconds suit most stores")
             )
         self.name, self.owner, self.ttl_seconds = LEASE_PREFIX + name, owner, ttl_seconds
         self._store, self._wait_seconds, self._pins = store, wait_seconds, list(pins)
+        self._is_abandoned = is_abandoned or (lambda _: False)
         self._token = uuid.uuid4().hex
         self._etag, self._beat, self._valid_until, self._lost = "", 0, -math.inf, ""
         self._stop = threading.Event()
@@ -96,7 +109,8 @@ class Lease:
             entry = None if current is None else _parse(current, self.name)
             if current is not None and current.etag != watched:
                 watched, watched_since = current.etag, started
-            is_free = entry is None or entry.released or started - watched_since >= entry.ttl_seconds
+            expired = entry is not None and started - watched_since >= entry.ttl_seconds
+            is_free = entry is None or entry.released or expired or self._is_abandoned(entry.owner)
             if is_free and self._take(current):
                 return
             if time.monotonic() >= deadline:
