@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from imagewright.cli import config, data, job, run
+from imagewright.cli import config, data, job, run, stack
 from imagewright.errors import InputError
 
 EXIT_BAD_INPUT = 2
@@ -23,7 +23,7 @@ def imagewright() -> None:
 app.command("config")(config.show_config)
 app.add_typer(data.app, name="data")
 app.command("job")(job.run_one_job)
-for verb in (run.run, run.runs, run.status, run.logs, run.cancel, run.resume):
+for verb in (run.run, run.runs, run.cancel, run.resume, stack.up, stack.down, stack.status, stack.logs):
     app.command()(verb)
 
 
