@@ -33,7 +33,7 @@ class DecodeLimits:
 DEFAULT_LIMITS = DecodeLimits()
 
 
-class BadImage(ValueError):  # noqa: N818 - the field's word for it
+class BadImage(ValueError):
     """An image that is kept out; `reason` is its drop_reason."""
 
     def __init__(self, reason: str, detail: str = "") -> None:

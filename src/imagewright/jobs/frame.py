@@ -52,20 +52,13 @@ def run_job(name: str, config: Config, inputs: Mapping[str, Record], output: Pat
     Raises JobError for wrong inputs; errors of the job itself pass through unchanged after they are noted in the step's state.
     """
     started = time.monotonic()
-    job, module = load_job(name)
-    check_inputs(job, inputs)
     environment = read_environment(environ)
-    store = store_from_environment(environ)
-    state = StepState(environment.run_folder, job.name)
-    key = action_key(job, config, inputs, source_file(module), environment.image_digest) if job.keyed else ""
-    frame = Frame(job, module, config, inputs, environment, store, key, state)
-    with state:
-        earlier = None if frame.force else frame.lookup()
-        if earlier is not None:
-            result = JobResult(earlier, cached=True)
-        else:
-            frame.refuse_if_demanded()
-            result = frame.run_under_lease() if key else frame.run()
+    with StepState(environment.run_folder, name) as state:
+        job, module = load_job(name)
+        check_inputs(job, inputs)
+        store = store_from_environment(environ)
+        key = action_key(job, config, inputs, source_file(module), environment.image_digest) if job.keyed else ""
+        result = Frame(job, module, config, inputs, environment, store, key, state).find_or_run()
         if environment.pipeline_run:
             store.put_named(f"runs/{environment.pipeline_run}/{name}.json", result.record.model_dump_json().encode())
         state.finish("cached" if result.cached else "done", result.record, time.monotonic() - started)
@@ -91,17 +84,22 @@ class Frame:
         """Name of the action entry in the store."""
         return f"actions/{self.key}.json"
 
+    def find_or_run(self) -> JobResult:
+        """The earlier result if there is one; otherwise runs, as the only writer when the job has a key."""
+        earlier = None if self.force else self.lookup()
+        if earlier is not None:
+            return JobResult(earlier, cached=True)
+        if self.job.name in self.environment.require_cached:
+            # `--from S` promises that nothing before S runs: a miss there is an error, not a silent hour of work.
+            raise JobError(
+                Problem(f"job.{self.job.name}", "has no earlier result to start from", self.key, "start from this stage or an earlier one")
+            )
+        return self.run_under_lease() if self.key else self.run()
+
     @property
     def force(self) -> bool:
         """True when this job must run again (`--from` this job or one before it)."""
         return self.job.name in self.environment.force_jobs
-
-    def refuse_if_demanded(self) -> None:
-        """`--from S` promises that nothing before S runs: a miss there is an error, not a silent hour of work."""
-        if self.job.name in self.environment.require_cached:
-            raise JobError(
-                Problem(f"job.{self.job.name}", "has no earlier result to start from", self.key, "start from this stage or an earlier one")
-            )
 
     def lookup(self) -> Record | None:
         """The record of an earlier run with this key whose payload is still whole; None otherwise."""

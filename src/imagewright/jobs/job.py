@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from imagewright.tracking.job_run import JobRun
 
 
+# Modules of this package that are the frame itself; every other one is a job.
+FRAME_MODULES = frozenset({"action", "code_digest", "component", "environment", "frame", "job", "parent_watch", "state"})
+
+
 class JobError(InputError):
     """A job called with the wrong inputs, or one that cannot start."""
 
@@ -102,8 +106,7 @@ class Outcome:
 def job_modules() -> dict[str, str]:
     """Job name -> module name, found by listing this package (nothing is imported)."""
     package = importlib.import_module("imagewright.jobs")
-    frame_modules = {"job", "frame", "action", "code_digest", "environment", "parent_watch", "component"}
-    names = [module.name for module in pkgutil.iter_modules(package.__path__) if module.name not in frame_modules]
+    names = [module.name for module in pkgutil.iter_modules(package.__path__) if module.name not in FRAME_MODULES]
     return {name.replace("_", "-"): f"imagewright.jobs.{name}" for name in sorted(names)}
 
 

@@ -17,6 +17,7 @@ from imagewright.launch.runs import RunFolder
 
 EXIT_FAILED = 1
 EXIT_CANCELLED = 130
+MAX_ERROR_CHARS = 4000
 
 
 def main(path: str) -> int:
@@ -30,14 +31,21 @@ def main(path: str) -> int:
         folder.write_state(state="cancelled", finished=time.time())
         return EXIT_CANCELLED
     except Exception as error:  # whatever a runner raises, the run has failed and its state must say so
-        folder.write_state(state="failed", finished=time.time(), error=f"{type(error).__name__}: {error}"[:4000])
+        folder.write_state(
+            state="failed", finished=time.time(), error=failure(folder) or f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARS]
+        )
         return EXIT_FAILED
-    failed = [name for name, step in folder.steps().items() if step["status"] == "failed"]
-    if failed:
-        folder.write_state(state="failed", finished=time.time(), error=f"failed: {', '.join(failed)}")
+    if message := failure(folder):
+        folder.write_state(state="failed", finished=time.time(), error=message)
         return EXIT_FAILED
     folder.write_state(state="succeeded", finished=time.time())
     return 0
+
+
+def failure(folder: RunFolder) -> str:
+    """What the failed steps themselves said; empty when none failed."""
+    failed = [f"{name}: {step.get('detail', '')}" for name, step in folder.steps().items() if step["status"] == "failed"]
+    return "\n".join(failed)[:MAX_ERROR_CHARS]
 
 
 def interrupt(_signal: int, _frame: FrameType | None) -> None:
