@@ -15,7 +15,7 @@ from imagewright.storage.errors import StoreError
 from imagewright.storage.store import Store
 
 if TYPE_CHECKING:
-    from imagewright.storage.s3_backend import S3Address
+    from imagewright.storage.s3_requests import S3Address
 
 STORE_URL_VARIABLE = "IMAGEWRIGHT_STORE_URL"
 _FIX = "use file:///folder or s3://bucket/prefix"
@@ -52,7 +52,7 @@ def open_store(url: str, environment: Mapping[str, str] = os.environ, console: C
 
 
 def _s3_address(url: str, environment: Mapping[str, str]) -> S3Address:
-    from imagewright.storage.s3_backend import S3Address
+    from imagewright.storage.s3_requests import S3Address
 
     parts = urlsplit(url)
     problems = [

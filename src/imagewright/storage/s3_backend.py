@@ -1,7 +1,4 @@
-"""The store in an S3 bucket, through the minio SDK. Small objects and conditional writes go through presigned URLs.
-
-The SDK's own `put_object` cannot send `If-None-Match` and `If-Match`, which names and leases stand on.
-"""
+"""The store in an S3 bucket: the minio SDK for large files, listings and deletions, single signed requests for small objects."""
 
 from __future__ import annotations
 
@@ -12,8 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -28,38 +24,12 @@ from imagewright.storage.backend import Condition, NamedObject, ObjectInfo
 from imagewright.storage.digests import FileDigest, VerifyingReader
 from imagewright.storage.errors import StoreAccessDenied, StoreError, StoreUnavailable
 from imagewright.storage.local_backend import explain_os_error, name_taken, too_large
+from imagewright.storage.s3_requests import RETRIES, TIMEOUT, S3Address, SignedRequests
 
 PART_BYTES = 16 << 20
-PRESIGNED_FOR = timedelta(hours=1)
 NUM_PARALLEL_PARTS = 4
-RETRIES = urllib3.Retry(
-    total=6,
-    backoff_factor=0.2,
-    backoff_jitter=0.3,
-    backoff_max=10,
-    status_forcelist=(429, 500, 502, 503, 504),
-    allowed_methods=None,
-    raise_on_status=False,
-    respect_retry_after_header=False,
-)
 _MD5_ETAG = re.compile(r"[0-9a-f]{32}")
 _ERROR_CODE = re.compile(rb"<Code>(\w+)</Code>")
-
-
-@dataclass(frozen=True)
-class S3Address:
-    """endpoint: `http(s)://host:port`. secret_key never appears in a message."""
-
-    endpoint: str
-    bucket: str
-    prefix: str
-    access_key: str
-    secret_key: str
-    session_token: str | None = None
-    region: str = "us-east-1"
-
-    def __repr__(self) -> str:
-        return f"S3Address({self.endpoint}/{self.bucket}/{self.prefix})"
 
 
 class S3Backend:
@@ -72,13 +42,7 @@ class S3Backend:
         self._bucket = address.bucket
         self._prefix = f"{address.prefix.strip('/')}/" if address.prefix.strip("/") else ""
         endpoint = urlsplit(address.endpoint)
-        self._http = urllib3.PoolManager(
-            num_pools=4,
-            maxsize=self.num_workers * 2,
-            timeout=urllib3.Timeout(connect=10, read=120),
-            retries=retries,
-            cert_reqs="CERT_REQUIRED",
-        )
+        self._requests = SignedRequests(address, self.num_workers * 2, retries)
         self._client = Minio(
             endpoint=endpoint.netloc,
             access_key=address.access_key,
@@ -86,7 +50,7 @@ class S3Backend:
             session_token=address.session_token,
             secure=endpoint.scheme == "https",
             region=address.region,
-            http_client=self._http,
+            http_client=urllib3.PoolManager(maxsize=self.num_workers, timeout=TIMEOUT, retries=retries),
         )
 
     @property
@@ -218,10 +182,11 @@ class S3Backend:
         """One signed request with the answer's body read; 404, 409, 412 and 416 are the caller's, other errors raise."""
         action = "write" if method == "PUT" else "read"
         with self._explained(action):
-            url = self._client.get_presigned_url(
-                method=method, bucket_name=self._bucket, object_name=self._prefix + key, expires=PRESIGNED_FOR
-            )
-            response = self._http.request(method, url, headers=dict(headers), body=body)
+            if body is None:
+                response = self._requests.send(method, self._prefix + key, headers=headers)
+            else:
+                sha256 = hashlib.sha256(body).hexdigest()
+                response = self._requests.send(method, self._prefix + key, headers=headers, body=body, body_sha256=sha256)
         if response.status < 300 or response.status in (409, 412, 416):
             return response
         code = _ERROR_CODE.search(response.data[:4096])
