@@ -73,3 +73,6 @@ class Backend(Protocol):
 
     def touch(self, key: str) -> bool:
         """Makes an object young again, so that garbage collection spares it; False when it is gone."""
+
+    def remove_partial(self, older_than: datetime) -> int:
+        """Removes what killed writers left behind, invisible to readers, before the given time; returns how many."""

@@ -122,7 +122,7 @@ class LocalBackend:
         return True
 
     def remove_partial(self, older_than: datetime) -> int:
-        """Removes what killed writers left behind before the given time; returns how many files."""
+        """See Backend."""
         num_removed = 0
         for path in (self.root / TEMPORARY_FOLDER).glob("*"):
             with contextlib.suppress(FileNotFoundError):

@@ -178,6 +178,10 @@ class S3Backend:
             return False
         return True
 
+    def remove_partial(self, older_than: datetime) -> int:
+        """See Backend. Always 0: the SDK cannot list unfinished multipart uploads; a lifecycle rule of the bucket ends them."""
+        return 0
+
     def _request(self, method: str, key: str, *, headers: Mapping[str, str], body: bytes | None = None) -> urllib3.BaseHTTPResponse:
         """One signed request with the answer's body read; 404, 409, 412 and 416 are the caller's, other errors raise."""
         action = "write" if method == "PUT" else "read"

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 from urllib.parse import SplitResult, quote, urlsplit
 
 import urllib3
-from minio.credentials import Credentials
+from minio.credentials.credentials import Credentials
 from minio.signer import sign_v4_s3
 from minio.time import to_amz_date, utcnow
 
@@ -62,10 +63,15 @@ class SignedRequests:
         """The answer with its body read, whatever its status. Raises urllib3's HTTPError once every retry is spent."""
         path = f"/{self._address.bucket}/{quote(object_name, safe='/~')}"
         date = utcnow()
-        signed = {**headers, "Host": self._netloc, "x-amz-date": to_amz_date(date), "x-amz-content-sha256": body_sha256}
+        signed: dict[str, str | list[str] | tuple[str]] = {
+            **headers,
+            "Host": self._netloc,
+            "x-amz-date": to_amz_date(date),
+            "x-amz-content-sha256": body_sha256,
+        }
         if self._credentials.session_token:
             signed["x-amz-security-token"] = self._credentials.session_token
-        signed = sign_v4_s3(
+        sign_v4_s3(
             method=method,
             url=SplitResult(self._scheme, self._netloc, path, "", ""),
             region=self._address.region,
@@ -73,5 +79,5 @@ class SignedRequests:
             credentials=self._credentials,
             content_sha256=body_sha256,
             date=date,
-        )
-        return self._pool.urlopen(method, path, body=body, headers=signed, redirect=False)
+        )  # adds the Authorization header
+        return self._pool.urlopen(method, path, body=body, headers=cast(dict[str, str], signed), redirect=False)

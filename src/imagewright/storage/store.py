@@ -148,6 +148,10 @@ class Store:
             )
         return entries
 
+    def is_folder(self, digest: str) -> bool:
+        """Whether the digest is that of a folder."""
+        return self._find_tree(parse_digest(digest)) is not None
+
     def dvc_folder(self, digest: str) -> DvcFolder:
         """What a `.dvc` file must say about a folder stored with `dvc_layout=True`."""
         entries = self.tree(digest)
