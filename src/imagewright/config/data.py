@@ -37,10 +37,73 @@ class ScenesConfig(Section):
         return self
 
 
+class EmojiConfig(Section):
+    """The packaged emoji corpus."""
+
+    num_concepts: int = Field(default=0, ge=-1)
+    """Concepts (base codepoints) taken; -1 takes all, 0 none."""
+    size_px: int = Field(default=64, ge=16, le=2048)
+    """Side of the square picture; OpenMoji is drawn at this size, Noto is resized."""
+    styles: tuple[Literal["openmoji", "noto"], ...] = Field(default=("openmoji", "noto"), min_length=1)
+    """Picture styles."""
+    skin_tones: bool = False
+    """Include skin-tone variants: natural near-duplicates, and 59% of the corpus."""
+    holdout_fraction: float = Field(default=0.1, ge=0, lt=1)
+    """Share of concepts held out in every style (split holdout_concept), chosen by a hash of the base codepoint."""
+
+
+class PostersConfig(Section):
+    """Typeset posters, signs and slides with exact text."""
+
+    num_samples: int = Field(default=0, ge=0, le=100_000_000)
+    """Pictures."""
+    size_px: int = Field(default=128, ge=32, le=4096)
+    """Longer side; below about 64 px the text cannot be read."""
+    languages: tuple[Language, ...] = Field(default=("en", "zh"), min_length=1)
+    """Languages of the visible text."""
+    validation_fraction: float = Field(default=0.05, ge=0, lt=1)
+    """Share kept out of training (split validation)."""
+
+
+class CorruptConfig(Section):
+    """Known faults mixed into the pool: the share of samples that get each. The side table faults.parquet says which."""
+
+    exact_duplicate: float = Field(default=0.0, ge=0, le=1)
+    """Same bytes again under another key."""
+    near_duplicate: float = Field(default=0.0, ge=0, le=1)
+    """Re-encoded, resized, slightly brighter or darker, under another key."""
+    blur: float = Field(default=0.0, ge=0, le=1)
+    """Gaussian blur of 3% to 6% of the longer side."""
+    tiny: float = Field(default=0.0, ge=0, le=1)
+    """Longer side under 15 px."""
+    broken: float = Field(default=0.0, ge=0, le=1)
+    """Zero bytes, cut, HTML, or noise after the header."""
+    bomb: float = Field(default=0.0, ge=0, le=1)
+    """A header that claims 30,000 x 30,000 pixels."""
+    watermark: float = Field(default=0.0, ge=0, le=1)
+    """Translucent words across the picture."""
+    compressed: float = Field(default=0.0, ge=0, le=1)
+    """JPEG quality 3."""
+    wrong_caption: float = Field(default=0.0, ge=0, le=1)
+    """The captions of another concept."""
+
+    @model_validator(mode="after")
+    def _shares_add_up(self) -> CorruptConfig:
+        if sum(value for _, value in self) > 1:
+            raise ValueError("the shares of all faults must add up to at most 1")
+        return self
+
+
 class DataConfig(Section):
-    """The raw pool: sources and shards."""
+    """The raw pool: sources, faults and shards."""
 
     scenes: ScenesConfig = ScenesConfig()
     """Procedurally composed scenes."""
+    emoji: EmojiConfig = EmojiConfig()
+    """OpenMoji and Noto pictures."""
+    posters: PostersConfig = PostersConfig()
+    """Typeset pictures."""
+    corrupt: CorruptConfig = CorruptConfig()
+    """Faults mixed in."""
     samples_per_shard: int = Field(default=1024, ge=1, le=1_000_000)
     """Samples in one tar."""

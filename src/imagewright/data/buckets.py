@@ -49,7 +49,7 @@ def latent_stride(block_out_channels: Sequence[int]) -> int:
     """
     if not block_out_channels:
         raise BucketError(Problem("vae.block_out_channels", "must name at least one block", list(block_out_channels)))
-    return 2 ** len(block_out_channels)
+    return 1 << len(block_out_channels)
 
 
 def aspect_buckets(resolution: int, stride: int, max_aspect: float = 2.0) -> tuple[Bucket, ...]:
