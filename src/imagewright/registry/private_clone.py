@@ -35,7 +35,8 @@ class PrivateClone:
     """A temporary bare repository of our own: fetched from the registry, committed to, pushed from, and thrown away."""
 
     def __init__(self, folder: Path, url: str, local: Path | None) -> None:
-        self.folder, self.url, self.branch = folder, url, BRANCH
+        self.folder, self.url, self.branch, self.tip = folder, url, BRANCH, ""
+        self.revisions: list[Revision] = []
         checked_git(["init", "--quiet", "--bare", f"--initial-branch={BRANCH}", "--template=", "."], folder, url)
         if local:
             # Objects are read where they are, so a clone of a local registry copies nothing.
@@ -45,55 +46,43 @@ class PrivateClone:
             self.branch = run_git(["symbolic-ref", "--short", "HEAD"], local).text.strip() or BRANCH
 
     def fetch(self) -> None:
-        """Makes branch and tags equal to the registry's."""
+        """Makes branch and tags equal to the registry's, and reads them."""
         references = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
         arguments = ["fetch", "--quiet", "--prune", "--no-tags", "--no-auto-gc", "--no-write-fetch-head", "--update-head-ok"]
         # Commits and folders only: contents come when asked for (a server that cannot filter sends everything).
         checked_git([*arguments, "--filter=blob:none", "--", self.url, *references], self.folder, self.url)
-        heads = run_git(["for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads"], self.folder).text.split()
+        heads, self.revisions = list_references(self.folder, self.url)
         if len(heads) == 1:
-            self.branch = heads[0]
-
-    def tip(self) -> str:
-        """Commit of the branch; empty in a new registry."""
-        found = run_git(["rev-parse", "--quiet", "--verify", f"refs/heads/{self.branch}^{{commit}}"], self.folder)
-        return found.text.strip() if found.returncode == 0 else ""
-
-    def revisions(self) -> list[Revision]:
-        """Every published revision, by name and version."""
-        return list_revisions(self.folder, self.url)
+            self.branch = next(iter(heads))
+        self.tip = heads.get(self.branch, "")
 
     def untagged(self) -> list[Revision]:
         """Commits on the branch whose tag is missing: their push was cut off between the two references."""
-        if not self.tip():
+        if not self.tip or any(revision.commit == self.tip for revision in self.revisions):
             return []
-        arguments = ["log", "--max-count=100", f"--format={COMMIT_FORMAT}", f"refs/heads/{self.branch}", "--not", "--tags"]
+        arguments = ["log", "--max-count=100", f"--format={COMMIT_FORMAT}", self.tip, "--not", "--tags"]
         said = checked_git(arguments, self.folder, self.url)
         found = (parse_commit(part) for part in said.text.split("\x01"))
         return [revision for revision in found if revision]
 
-    def read(self, path: str) -> bytes | None:
-        """A file on the branch."""
-        if not self.tip():
-            return None
-        said = run_git(["cat-file", "blob", f"refs/heads/{self.branch}:{path}"], self.folder)
-        return said.output if said.returncode == 0 else None
+    def read(self, path: str) -> bytes:
+        """A file on the branch; empty when there is none."""
+        said = run_git(["cat-file", "blob", f"{self.tip}:{path}"], self.folder)
+        return said.output if said.returncode == 0 else b""
 
     def add(self, commit: RevisionCommit, identity: str) -> str:
         """Makes the commit on top of the branch, with its tag; returns its id."""
-        tip = self.tip()
         now = int(datetime.now(UTC).timestamp())
         message = commit.message.encode("utf-8")
-        stream = [f"commit refs/heads/{self.branch}\nauthor {identity} {now} +0000\ncommitter {identity} {now} +0000\n".encode()]
+        stream = [f"commit refs/heads/{self.branch}\nmark :1\nauthor {identity} {now} +0000\ncommitter {identity} {now} +0000\n".encode()]
         stream.append(b"data %d\n%s\n" % (len(message), message))
-        if tip:
-            stream.append(f"from {tip}\n".encode())
+        if self.tip:
+            stream.append(f"from {self.tip}\n".encode())
         for path, content in commit.files.items():
             stream.append(b"M 100644 inline %s\ndata %d\n%s\n" % (path.encode(), len(content), content))
-        tag = tag_reference(commit.name, commit.version)
-        stream.append(f"\nreset {tag}\nfrom refs/heads/{self.branch}\n\ndone\n".encode())
-        checked_git(["fast-import", "--quiet", "--done", "--date-format=raw"], self.folder, self.url, data=b"".join(stream))
-        return self.tip()
+        stream.append(f"\nreset {tag_reference(commit.name, commit.version)}\nfrom :1\n\nget-mark :1\ndone\n".encode())
+        made = checked_git(["fast-import", "--quiet", "--done", "--date-format=raw"], self.folder, self.url, data=b"".join(stream))
+        return made.text.strip()
 
     def push(self, references: Mapping[str, str], lock: int | None) -> bool:
         """Pushes commits to references, all or none. False when somebody else was first and it is worth another try.
@@ -135,16 +124,17 @@ def commit_message(subject: str, name: str, version: int, digest: str, num_files
     return f"{subject.strip()}\n\nRevision: {name}@v{version}\nDigest: {digest}\nFiles: {num_files}\nBytes: {size_bytes}\n"
 
 
-def list_revisions(folder: Path, url: str) -> list[Revision]:
-    """Every tag that names a revision, by name and version. Tags of other kinds are left alone."""
-    said = checked_git(["for-each-ref", f"--format={REFERENCE_FORMAT}", "refs/tags"], folder, url)
-    found = []
+def list_references(folder: Path, url: str) -> tuple[dict[str, str], list[Revision]]:
+    """Branches with their commits, and every revision that a tag names, by name and version. Tags of other kinds are left alone."""
+    said = checked_git(["for-each-ref", f"--format={REFERENCE_FORMAT}", "refs/heads", "refs/tags"], folder, url)
+    heads, revisions = {}, []
     for part in said.text.split("\x01"):
-        reference = part.strip().partition("\x00")[0]
-        revision = parse_commit(part)
-        if revision and reference == tag_reference(revision.name, revision.version):
-            found.append(revision)
-    return sorted(found, key=lambda revision: (revision.name, revision.version))
+        reference, _, rest = part.strip("\n").partition("\x00")
+        if reference.startswith("refs/heads/"):
+            heads[reference.removeprefix("refs/heads/")] = rest.partition("\x00")[0]
+        elif (revision := parse_commit(part)) and reference == tag_reference(revision.name, revision.version):
+            revisions.append(revision)
+    return heads, sorted(revisions, key=lambda revision: (revision.name, revision.version))
 
 
 def parse_commit(part: str) -> Revision | None:

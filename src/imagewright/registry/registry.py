@@ -17,7 +17,7 @@ from imagewright.registry import pointers
 from imagewright.registry.difference import Difference, compare
 from imagewright.registry.git import GitError
 from imagewright.registry.names import RegistryError, Revision, check_name, parse_revision, unknown_name, unknown_version
-from imagewright.registry.private_clone import PrivateClone, RevisionCommit, commit_message, list_revisions, private_clone, tag_reference
+from imagewright.registry.private_clone import PrivateClone, RevisionCommit, commit_message, list_references, private_clone, tag_reference
 from imagewright.registry.repository import IDENTITY, commit_lock, create_repository, own_identity, resolve_url
 
 if TYPE_CHECKING:
@@ -95,9 +95,9 @@ class DataRegistry:
     def revisions(self) -> list[Revision]:
         """Every revision of every dataset: what garbage collection must keep."""
         if self._local:
-            return list_revisions(self._local, self.url)
+            return list_references(self._local, self.url)[1]
         with private_clone(self.url, None) as clone:
-            return clone.revisions()
+            return clone.revisions
 
     def checkout(self, revision: str, folder: Path) -> Revision:
         """Downloads a revision into a new or empty folder, verified. Raises RegistryError, or StoreError when the payload is damaged."""
@@ -151,7 +151,7 @@ class DataRegistry:
             clone = stack.enter_context(private_clone(self.url, self._local))
             # A commit whose tag is missing was cut off while its references were written: its tag goes out first, in the same push.
             cut_off = {(revision.name, revision.version): revision for revision in clone.untagged()}
-            published = [revision for revision in clone.revisions() if revision.name == name]
+            published = [revision for revision in clone.revisions if revision.name == name]
             own = sorted([*published, *(found for found in cut_off.values() if found.name == name)], key=lambda found: found.version)
             references = {tag_reference(*key): revision.commit for key, revision in cut_off.items()}
             same = [revision for revision in own if revision.digest == digest]
@@ -166,7 +166,7 @@ class DataRegistry:
 
     def _revision_commit(self, clone: PrivateClone, record: pointers.DatasetRecord, message: str) -> RevisionCommit:
         def existing(path: str) -> str:
-            return (clone.read(path) or b"").decode("utf-8", "replace")
+            return clone.read(path).decode("utf-8", "replace")
 
         files = {
             ".dvc/config": pointers.remote_config(pointers.dvc_remote(self.store.url), existing(".dvc/config")),
