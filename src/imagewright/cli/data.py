@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -53,8 +54,10 @@ def show_log(
         return
     table = Table("revision", "committed (UTC)", "author", "files", "bytes", "digest", "message", box=None, header_style="bold")
     for item in revisions:
-        subject = item.message.splitlines()[0]
-        table.add_row(str(item), item.committed_at, item.author, f"{item.num_files:,}", f"{item.size_bytes:,}", item.digest[:12], subject)
+        subject = escape(item.message.splitlines()[0])
+        table.add_row(
+            str(item), item.committed_at, escape(item.author), f"{item.num_files:,}", f"{item.size_bytes:,}", item.digest[:12], subject
+        )
     Console().print(table)
 
 
@@ -135,7 +138,7 @@ def print_categories(console: Console, shifts: tuple[CategoryShift, ...]) -> Non
             shares = before / max(shift.total_before, 1), after / max(shift.total_after, 1)
             if shares[0] != shares[1]:
                 moves.append(f"{value or '(empty)'} {shares[0]:.1%} -> {shares[1]:.1%}")
-        table.add_row(shift.column, f"{shift.divergence:.4f}", str(shift.num_values), ", ".join(moves) or "none")
+        table.add_row(shift.column, f"{shift.divergence:.4f}", str(shift.num_values), escape(", ".join(moves)) or "none")
     console.print(table)
 
 
@@ -145,7 +148,7 @@ def print_numbers(console: Console, shifts: tuple[NumberShift, ...]) -> None:
     for shift in shifts:
         old, new = shift.quantiles_before, shift.quantiles_after
         pairs = ((shift.mean_before, shift.mean_after), (old[2], new[2]), (old[0], new[0]), (old[-1], new[-1]))
-        table.add_row(shift.column, f"{shift.stability_index:.4f}", *(f"{before:.4g} -> {after:.4g}" for before, after in pairs))
+        table.add_row(escape(shift.column), f"{shift.stability_index:.4f}", *(f"{before:.4g} -> {after:.4g}" for before, after in pairs))
     if shifts:
         console.print(table)
 

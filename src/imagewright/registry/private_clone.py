@@ -37,6 +37,7 @@ class PrivateClone:
     def __init__(self, folder: Path, url: str, local: Path | None) -> None:
         self.folder, self.url, self.branch, self.tip = folder, url, BRANCH, ""
         self.revisions: list[Revision] = []
+        self.tags: set[str] = set()
         checked_git(["init", "--quiet", "--bare", f"--initial-branch={BRANCH}", "--template=", "."], folder, url)
         if local:
             # Objects are read where they are, so a clone of a local registry copies nothing.
@@ -51,7 +52,7 @@ class PrivateClone:
         arguments = ["fetch", "--quiet", "--prune", "--no-tags", "--no-auto-gc", "--no-write-fetch-head", "--update-head-ok"]
         # Commits and folders only: contents come when asked for (a server that cannot filter sends everything).
         checked_git([*arguments, "--filter=blob:none", "--", self.url, *references], self.folder, self.url)
-        heads, self.revisions = list_references(self.folder, self.url)
+        heads, self.revisions, self.tags = list_references(self.folder, self.url)
         if len(heads) == 1:
             self.branch = next(iter(heads))
         self.tip = heads.get(self.branch, "")
@@ -124,17 +125,20 @@ def commit_message(subject: str, name: str, version: int, digest: str, num_files
     return f"{subject.strip()}\n\nRevision: {name}@v{version}\nDigest: {digest}\nFiles: {num_files}\nBytes: {size_bytes}\n"
 
 
-def list_references(folder: Path, url: str) -> tuple[dict[str, str], list[Revision]]:
-    """Branches with their commits, and every revision that a tag names, by name and version. Tags of other kinds are left alone."""
+def list_references(folder: Path, url: str) -> tuple[dict[str, str], list[Revision], set[str]]:
+    """Branches with their commits, every revision that a tag names by name and version, and all tags, also those of other kinds."""
     said = checked_git(["for-each-ref", f"--format={REFERENCE_FORMAT}", "refs/heads", "refs/tags"], folder, url)
-    heads, revisions = {}, []
+    heads, revisions, tags = {}, [], set()
     for part in said.text.split("\x01"):
         reference, _, rest = part.strip("\n").partition("\x00")
         if reference.startswith("refs/heads/"):
             heads[reference.removeprefix("refs/heads/")] = rest.partition("\x00")[0]
-        elif (revision := parse_commit(part)) and reference == tag_reference(revision.name, revision.version):
-            revisions.append(revision)
-    return heads, sorted(revisions, key=lambda revision: (revision.name, revision.version))
+        elif reference:
+            tags.add(reference)
+            revision = parse_commit(part)
+            if revision and reference == tag_reference(revision.name, revision.version):
+                revisions.append(revision)
+    return heads, sorted(revisions, key=lambda revision: (revision.name, revision.version)), tags
 
 
 def parse_commit(part: str) -> Revision | None:

@@ -160,6 +160,8 @@ class DataRegistry:
             if same:
                 return str(same[-1]) if clone.push(references, lock) else ""
             version = own[-1].version + 1 if own else 1
+            while tag_reference(name, version) in clone.tags:  # somebody's own tag: it keeps its name
+                version += 1
             commit = self._revision_commit(clone, pointers.describe(name, version, digest, files), message)
             references[f"refs/heads/{clone.branch}"] = references[tag_reference(name, version)] = clone.add(commit, identity)
             return f"{name}@v{version}" if clone.push(references, lock) else ""
