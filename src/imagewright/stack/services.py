@@ -122,8 +122,11 @@ def s3_variables(home: Home, s3_url: str) -> dict[str, str]:
     credentials = home.credentials()
     return {
         "AWS_ENDPOINT_URL": s3_url,
+        "AWS_ENDPOINT_URL_S3": s3_url,  # would win over the line above if a person's shell sets it
         "AWS_ACCESS_KEY_ID": credentials.access_key,
         "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
+        "AWS_SESSION_TOKEN": "",  # one of another account would be sent along
+        "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
         # SeaweedFS stores the trailing checksums that newer boto clients add as part of the object.
         "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",

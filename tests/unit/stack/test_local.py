@@ -21,6 +21,7 @@ import urllib3
 from minio import Minio
 
 from imagewright import stack
+from imagewright.doctor import all_checks, examine
 from imagewright.stack import local, services
 from imagewright.stack.home import Home
 from imagewright.stack.process import ProcessRecord, marked, tail
@@ -88,6 +89,13 @@ def test_a_second_start_is_harmless(home: Home) -> None:
     assert stack.start(home.path.parent, progress=said.append).variables == variables
     assert records(home) == before
     assert said == []
+
+
+@pytest.mark.e2e
+def test_doctor_finds_store_registry_and_tracking_of_the_running_stack_well(home: Home) -> None:
+    checks = all_checks(home.path.parent, {"PATH": os.environ["PATH"]})
+    findings = examine({name: checks[name] for name in ("store", "registry", "tracking")}, {})
+    assert [finding.state for finding in findings] == ["ok", "ok", "ok"], findings
 
 
 @pytest.mark.e2e
