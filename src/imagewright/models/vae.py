@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from diffusers import AutoencoderKLFlux2
@@ -17,6 +17,9 @@ from torch import Tensor
 
 from imagewright.config.vae import VaeConfig
 from imagewright.errors import InputError, Problem
+
+Autoencoder: TypeAlias = Any
+"""An AutoencoderKLFlux2; diffusers' classes carry no types."""
 
 # The diffusers pipelines divide by sqrt(var + 1e-5) whatever the config says (the released config says 1e-4); so do we.
 BATCH_NORM_EPS = 1e-5
@@ -28,10 +31,10 @@ class VaeError(InputError):
     """An autoencoder that does not fit the packed 2x2 latent space."""
 
 
-def build_vae(config: VaeConfig) -> AutoencoderKLFlux2:
+def build_vae(config: VaeConfig) -> Autoencoder:
     """Returns an untrained autoencoder of the configured size."""
     levels = len(config.block_out_channels)
-    return AutoencoderKLFlux2(
+    return AutoencoderKLFlux2(  # type: ignore[no-untyped-call]
         block_out_channels=tuple(config.block_out_channels),
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
@@ -45,32 +48,33 @@ def build_vae(config: VaeConfig) -> AutoencoderKLFlux2:
     )
 
 
-def load_vae(source: str | Path, *, subfolder: str | None = None) -> AutoencoderKLFlux2:
+def load_vae(source: str | Path, *, subfolder: str | None = None) -> Autoencoder:
     """Returns a frozen autoencoder in eval mode from a folder (or hub id), fp32.
 
     Raises VaeError when it cannot be read or packs anything but 2x2.
     """
     try:
-        vae = AutoencoderKLFlux2.from_pretrained(str(source), subfolder=subfolder, use_safetensors=True, torch_dtype=torch.float32)
+        options = {"use_safetensors": True, "torch_dtype": torch.float32}
+        vae = cast(Any, AutoencoderKLFlux2).from_pretrained(str(source), subfolder=subfolder, **options)
     except (OSError, ValueError, TypeError, RuntimeError, KeyError) as error:
         raise VaeError(Problem("vae.source", f"cannot be loaded: {error}", str(source), "give a diffusers AutoencoderKLFlux2")) from error
     check_packing(vae)
     return freeze(vae)
 
 
-def save_vae(vae: AutoencoderKLFlux2, folder: Path) -> None:
+def save_vae(vae: Autoencoder, folder: Path) -> None:
     """Writes config.json and safetensors as diffusers reads them."""
     vae.save_pretrained(str(folder), safe_serialization=True)
 
 
-def freeze(vae: AutoencoderKLFlux2) -> AutoencoderKLFlux2:
+def freeze(vae: Autoencoder) -> Autoencoder:
     """Eval mode, no gradients. Returns the same object."""
     vae.requires_grad_(False)
     vae.eval()
     return vae
 
 
-def check_packing(vae: AutoencoderKLFlux2, in_channels: int | None = None) -> None:
+def check_packing(vae: Autoencoder, in_channels: int | None = None) -> None:
     """Raises VaeError unless the packing is 2x2 and, when given, a transformer's in_channels equals 4 x latent_channels."""
     problems = []
     patch = tuple(vae.config["patch_size"])
@@ -85,12 +89,12 @@ def check_packing(vae: AutoencoderKLFlux2, in_channels: int | None = None) -> No
         raise VaeError(problems)
 
 
-def packed_channels(vae: AutoencoderKLFlux2) -> int:
+def packed_channels(vae: Autoencoder) -> int:
     """Channels of a packed latent: 4 x latent_channels."""
     return PATCH * PATCH * int(vae.config["latent_channels"])
 
 
-def stride(vae: AutoencoderKLFlux2) -> int:
+def stride(vae: Autoencoder) -> int:
     """Pixels per packed latent cell: 2 ** number of levels (16 for the released VAE)."""
     return int(2 ** len(vae.config["block_out_channels"]))
 
@@ -109,19 +113,19 @@ def unpack(packed: Tensor) -> Tensor:
     return patches.permute(0, 1, 4, 2, 5, 3).reshape(batch, channels // (PATCH * PATCH), height * PATCH, width * PATCH)
 
 
-def normalise(vae: AutoencoderKLFlux2, packed: Tensor) -> Tensor:
+def normalise(vae: Autoencoder, packed: Tensor) -> Tensor:
     """(z - mean) / sqrt(var + eps) per packed channel, with the stored statistics."""
     mean, deviation = channel_statistics(vae, packed)
     return (packed - mean) / deviation
 
 
-def denormalise(vae: AutoencoderKLFlux2, packed: Tensor) -> Tensor:
+def denormalise(vae: Autoencoder, packed: Tensor) -> Tensor:
     """Inverse of `normalise`."""
     mean, deviation = channel_statistics(vae, packed)
     return packed * deviation + mean
 
 
-def channel_statistics(vae: AutoencoderKLFlux2, like: Tensor) -> tuple[Tensor, Tensor]:
+def channel_statistics(vae: Autoencoder, like: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation [1, 4C, 1, 1] in the dtype and on the device of `like`."""
     mean, variance = cast(Tensor, vae.bn.running_mean), cast(Tensor, vae.bn.running_var)
     deviation = torch.sqrt(variance.double() + BATCH_NORM_EPS)
@@ -129,7 +133,7 @@ def channel_statistics(vae: AutoencoderKLFlux2, like: Tensor) -> tuple[Tensor, T
 
 
 @torch.no_grad()
-def encode_raw(vae: AutoencoderKLFlux2, images: Tensor) -> Tensor:
+def encode_raw(vae: Autoencoder, images: Tensor) -> Tensor:
     """Images [B, 3, H, W] in -1..1 -> packed posterior mode, not normalised."""
     height, width = images.shape[-2:]
     step = stride(vae)
@@ -139,20 +143,20 @@ def encode_raw(vae: AutoencoderKLFlux2, images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderKLFlux2, images: Tensor) -> Tensor:
+def encode(vae: Autoencoder, images: Tensor) -> Tensor:
     """Images [B, 3, H, W] in -1..1 -> packed, normalised latents [B, 4C, H / stride, W / stride] (posterior mode)."""
     return normalise(vae, encode_raw(vae, images))
 
 
 @torch.no_grad()
-def decode(vae: AutoencoderKLFlux2, latents: Tensor) -> Tensor:
+def decode(vae: Autoencoder, latents: Tensor) -> Tensor:
     """Packed, normalised latents -> images [B, 3, H, W], clamped to -1..1."""
     images = vae.decode(unpack(denormalise(vae, latents)), return_dict=False)[0]
     return cast(Tensor, images.clamp(-1, 1))
 
 
 @torch.no_grad()
-def set_statistics(vae: AutoencoderKLFlux2, batches: Iterable[Tensor]) -> int:
+def set_statistics(vae: Autoencoder, batches: Iterable[Tensor]) -> int:
     """Sets the BatchNorm's per-channel mean and variance from encodings of image batches [B, 3, H, W]; returns how many images.
 
     The class never updates them itself. Sums run in fp64: small variances of large means would cancel in fp32.
@@ -174,7 +178,7 @@ def set_statistics(vae: AutoencoderKLFlux2, batches: Iterable[Tensor]) -> int:
     return images
 
 
-def digest(vae: AutoencoderKLFlux2) -> str:
+def digest(vae: Autoencoder) -> str:
     """SHA-256 over the architecture and every tensor: names latents made with this autoencoder."""
     architecture = {key: value for key, value in dict(vae.config).items() if not key.startswith("_")}
     hasher = hashlib.sha256(json.dumps(architecture, sort_keys=True, default=list).encode())
