@@ -6,8 +6,11 @@ from pydantic import Field
 
 from imagewright.config.base import Section
 from imagewright.config.data import DataConfig
+from imagewright.config.latents import EncodingConfig
 from imagewright.config.model import ModelConfig
 from imagewright.config.placement import PlacementConfig
+from imagewright.config.text_encoder import TextEncoderConfig
+from imagewright.config.vae import VaeConfig
 
 
 class Config(Section):
@@ -23,5 +26,11 @@ class Config(Section):
     """Node pools, accelerators and secrets of each class of jobs."""
     data: DataConfig = DataConfig()
     """Sources of the raw pool and its shards."""
+    vae: VaeConfig = VaeConfig()
+    """The autoencoder: trained on the corpus, or a released one."""
+    text_encoder: TextEncoderConfig = TextEncoderConfig()
+    """What turns prompts into embeddings."""
+    latents: EncodingConfig = EncodingConfig()
+    """Encoding of the curated data, bucket by bucket."""
     model: ModelConfig = ModelConfig()
     """Shape of the DiT that pretraining starts from; every later stage reads it from the weights it is given."""

@@ -24,6 +24,7 @@ Autoencoder: TypeAlias = Any
 # The diffusers pipelines divide by sqrt(var + 1e-5) whatever the config says (the released config says 1e-4); so do we.
 BATCH_NORM_EPS = 1e-5
 PATCH = 2
+INITIAL_LOG_VARIANCE = -6.0
 MIN_STATISTICS_IMAGES = 4096
 
 
@@ -34,7 +35,7 @@ class VaeError(InputError):
 def build_vae(config: VaeConfig) -> Autoencoder:
     """Returns an untrained autoencoder of the configured size."""
     levels = len(config.block_out_channels)
-    return AutoencoderKLFlux2(  # type: ignore[no-untyped-call]
+    vae = AutoencoderKLFlux2(  # type: ignore[no-untyped-call]
         block_out_channels=tuple(config.block_out_channels),
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
@@ -46,6 +47,16 @@ def build_vae(config: VaeConfig) -> Autoencoder:
         batch_norm_eps=BATCH_NORM_EPS,
         patch_size=(PATCH, PATCH),
     )
+    start_almost_certain(vae)
+    return vae
+
+
+@torch.no_grad()
+def start_almost_certain(vae: Autoencoder) -> None:
+    """Starts the posterior with a small fixed deviation: at the class's own start it is 1 and drowns what the encoder says."""
+    channels = vae.config["latent_channels"]
+    vae.quant_conv.weight[channels:].zero_()
+    vae.quant_conv.bias[channels:].fill_(INITIAL_LOG_VARIANCE)
 
 
 def load_vae(source: str | Path, *, subfolder: str | None = None) -> Autoencoder:
