@@ -169,8 +169,10 @@ def open_job_run(
     uri = os.environ.get("MLFLOW_TRACKING_URI", "") if tracking_uri is None else tracking_uri
     if not uri:
         return NullRun()
-    from imagewright.tracking.runs import JobIdentity, MlflowRun
+    from imagewright.tracking.identity import JobIdentity
+    from imagewright.tracking.runs import MlflowRun
 
+    run_id = os.environ.get("IMAGEWRIGHT_PIPELINE_RUN", "") if pipeline_run is None else pipeline_run
     identity = JobIdentity(
         task=check_name("task", task),
         stage=stage,
@@ -178,7 +180,7 @@ def open_job_run(
         data_rev=data_rev,
         git_commit=git_commit,
         image=os.environ.get("IMAGEWRIGHT_IMAGE", "") if image is None else image,
-        pipeline_run=os.environ.get("IMAGEWRIGHT_PIPELINE_RUN", "") if pipeline_run is None else pipeline_run,
+        pipeline_run=check_name("pipeline run", run_id) if run_id else "",
         injected_run=os.environ.get("MLFLOW_RUN_ID", ""),
     )
     return MlflowRun(uri, identity, spool, config or {})
