@@ -48,6 +48,10 @@ class JobIdentity:
             return {"role": "job", "pipeline_run": self.pipeline_run, "task": self.task}
         return {"role": "job", "work": self.work, "task": self.task}
 
+    def matches(self, tags: Mapping[str, str]) -> bool:
+        """Whether a run with these tags has the same configuration. Jobs make their pipeline's run without knowing its configuration."""
+        return not self.task or tags.get("config_digest", "") == self.config_digest
+
     def all_tags(self) -> dict[str, str]:
         """Every tag of a new run; empty ones are left out."""
         described = {name: str(getattr(self, name)) for name in ("stage", "recipe", "data_rev", "git_commit", "image", "config_digest")}
@@ -110,7 +114,7 @@ def join_injected(server: TrackingServer, identity: JobIdentity) -> Binding:
 def find_or_create(server: TrackingServer, experiment: str, identity: JobIdentity, parent: str) -> str:
     """The run with these tags and this configuration. One with another configuration is left as it is and named in `resumed_from`."""
     found = candidates(server, experiment, identity)
-    same = [run for run in found if tags_of(run).get("config_digest", "") == identity.config_digest or not identity.task]
+    same = [run for run in found if identity.matches(tags_of(run))]
     if same:
         chosen = choose(same)
         if chosen["info"]["status"] != "RUNNING" and identity.task:
@@ -145,7 +149,7 @@ def settle(server: TrackingServer, experiment: str, identity: JobIdentity, mine:
     A run already chosen by somebody is marked and wins over the order.
     """
     time.sleep(identity.settle_seconds)
-    rivals = [run for run in candidates(server, experiment, identity) if tags_of(run).get("config_digest", "") == identity.config_digest]
+    rivals = [run for run in candidates(server, experiment, identity) if identity.matches(tags_of(run))]
     chosen = str(choose(rivals)["info"]["run_id"]) if rivals else mine
     if chosen == mine:
         server.log_batch(mine, tags={"settled": "1"})

@@ -92,7 +92,8 @@ class SpoolWriter:
                 self._work.wait_for(lambda: self._pending or self._stop.is_set())
                 lines = list(self._pending)
                 self._pending.clear()
-            if not lines or (self._write(lines) < len(lines) and self._stop.is_set()):
+            closing = self._stop.is_set()  # asked before the write: a disk that got space just before closing gets its last try
+            if not lines or (self._write(lines) < len(lines) and closing):
                 break
         os.close(self._file)
 
