@@ -9,7 +9,9 @@ from imagewright.config.data import DataConfig
 from imagewright.config.latents import EncodingConfig
 from imagewright.config.model import ModelConfig
 from imagewright.config.placement import PlacementConfig
+from imagewright.config.pretrain import PretrainConfig
 from imagewright.config.text_encoder import TextEncoderConfig
+from imagewright.config.training import TrainingConfig
 from imagewright.config.vae import VaeConfig
 
 
@@ -34,3 +36,7 @@ class Config(Section):
     """Encoding of the curated data, bucket by bucket."""
     model: ModelConfig = ModelConfig()
     """Shape of the DiT that pretraining starts from; every later stage reads it from the weights it is given."""
+    training: TrainingConfig = TrainingConfig()
+    """Engine, optimizer, checkpoints and guards shared by every method."""
+    pretrain: PretrainConfig = PretrainConfig()
+    """Stages of base training."""

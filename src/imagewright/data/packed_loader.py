@@ -79,9 +79,11 @@ class PackedLoader:
         world_size: int = 1,
         resolution: int = 0,
         stage: int = 0,
+        held_out: frozenset[int] = frozenset(),
         on_corrupt: Callable[[str], None] | None = None,
     ) -> None:
-        """resolution: takes the samples of this size only (0: all). on_corrupt is told the key of every quarantined sample.
+        """resolution: takes the samples of this size only (0: all). held_out: samples never drawn.
+        on_corrupt is told the key of every quarantined sample.
 
         Raises LoaderError when packs_per_step cannot be dealt evenly or a sample exceeds pack_tokens.
         """
@@ -92,9 +94,9 @@ class PackedLoader:
         self.caption_weights = np.array([config.caption_forms.get(form, 1.0) for form in dataset.index.forms])[dataset.captions["form"]]
         self.check()
         rows = dataset.samples[self.chosen]
-        self.weights = hierarchical_weights(
-            rows["sampling_weight"].astype(np.float64), rows["category"].astype(np.int64), config.category_power
-        )
+        given, categories = rows["sampling_weight"].astype(np.float64), rows["category"].astype(np.int64)
+        kept = ~np.isin(self.chosen, sorted(held_out))
+        self.weights = hierarchical_weights(given * kept, categories, config.category_power)
         if not self.weights.sum() > 0:
             raise LoaderError(Problem("latents", "sampling weights must not all be 0", fix="check the sampling step of curation"))
         self.quarantined: set[str] = set()

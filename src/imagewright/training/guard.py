@@ -62,9 +62,9 @@ class Guard:
                 return f"{name} is {value}"
             history = self.recent.get(name, [])
             if self.config.spike_factor and len(history) >= self.config.spike_window_steps // 4:
-                limit = self.config.spike_factor * abs(statistics.median(history))
-                if abs(value) > limit:
-                    return f"{name} {value:.4g} exceeds {self.config.spike_factor:g} times its recent median {limit / self.config.spike_factor:.4g}"
+                median = abs(statistics.median(history))
+                if abs(value) > self.config.spike_factor * median:
+                    return f"{name} {value:.4g} exceeds {self.config.spike_factor:g} times its recent median {median:.4g}"
         return ""
 
     def state(self) -> dict[str, Any]:

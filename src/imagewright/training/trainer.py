@@ -89,7 +89,7 @@ class Trainer:
         self.validation: dict[str, float] = {}
 
     def fit(self) -> FitResult:
-        """Runs to the last step. Raises TrainingInterrupted after the save a signal asked for, TrainingDivergedError when it cannot go on."""
+        """Runs to the last step. Raises TrainingInterrupted after the save a signal asked for, TrainingDivergedError when it diverges."""
         with ExitStack() as stack:
             stop = stack.enter_context(StopRequest())
             stack.enter_context(Watchdog(self.folder / "heartbeats", self.config.watchdog_seconds))

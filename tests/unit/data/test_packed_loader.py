@@ -148,3 +148,12 @@ def test_weights_that_are_all_zero_are_refused(tmp_path: Path) -> None:
 def test_a_position_that_does_not_fit_the_data_is_refused(tmp_path: Path, state: dict[str, int]) -> None:
     with pytest.raises(LoaderError, match="does not fit"):
         loader(write(tmp_path)).load_state(state)
+
+
+def test_held_out_samples_are_never_drawn(tmp_path: Path) -> None:
+    stream = PackedLoader(write(tmp_path), BATCHING, seed=7, held_out=frozenset({0, 59}))
+    seen: set[str] = set()
+    while stream.epoch < 3:
+        seen.update(key for batch in stream.next_step() for key in batch.sample_keys)
+    assert len(seen) == 58
+    assert not seen & {"k0", "k59"}

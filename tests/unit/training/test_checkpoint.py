@@ -90,7 +90,7 @@ def test_a_save_that_was_killed_is_not_a_checkpoint_and_the_next_save_clears_it(
 def test_checkpoints_of_which_none_is_whole_are_an_error_not_a_fresh_start(tmp_path: Path) -> None:
     save(open_folder(tmp_path), 1)
     (tmp_path / "step-00000001" / "state.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="state.json"):
+    with pytest.raises(CheckpointError, match=r"state\.json"):
         open_folder(tmp_path).newest()
 
 

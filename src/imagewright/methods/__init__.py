@@ -1,0 +1,1 @@
+"""Ways to train: each is one `train_step` on the shared training core."""
