@@ -1,20 +1,18 @@
 """Signed requests for single objects, below the S3 backend: what the minio SDK cannot send, and what must cost little.
 
 The SDK's `put_object` has no `If-None-Match` and `If-Match`, which names and leases stand on, and takes several times the
-processor time of the request itself, which decides how fast many small files move. Signing is the SDK's own (AWS Signature 4).
+processor time of the request itself, which decides how fast many small files move.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import quote, urlsplit
 
 import urllib3
-from minio.credentials.credentials import Credentials
-from minio.signer import sign_v4_s3
-from minio.time import to_amz_date, utcnow
+
+from imagewright.storage.aws_signature import EMPTY_SHA256, signed_headers, utc_now
 
 RETRIES = urllib3.Retry(
     total=6,
@@ -28,7 +26,6 @@ RETRIES = urllib3.Retry(
     redirect=False,
 )
 TIMEOUT = urllib3.Timeout(connect=10, read=120)
-EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
 @dataclass(frozen=True)
@@ -48,13 +45,13 @@ class S3Address:
 
 
 class SignedRequests:
-    """GET and PUT of objects of one bucket over kept-open connections, retried on 5xx, timeouts and resets."""
+    """Requests for objects of one bucket over kept-open connections, retried on 5xx, timeouts and resets."""
 
     def __init__(self, address: S3Address, num_connections: int, retries: urllib3.Retry = RETRIES) -> None:
         self._address = address
-        endpoint = urlsplit(address.endpoint)
-        self._scheme, self._netloc = endpoint.scheme, endpoint.netloc
-        self._credentials = Credentials(address.access_key, address.secret_key, address.session_token)
+        self._fixed = {"Host": urlsplit(address.endpoint).netloc}
+        if address.session_token:
+            self._fixed["x-amz-security-token"] = address.session_token
         self._pool = urllib3.connection_from_url(address.endpoint, maxsize=num_connections, timeout=TIMEOUT, retries=retries)
 
     def send(
@@ -62,22 +59,14 @@ class SignedRequests:
     ) -> urllib3.BaseHTTPResponse:
         """The answer with its body read, whatever its status. Raises urllib3's HTTPError once every retry is spent."""
         path = f"/{self._address.bucket}/{quote(object_name, safe='/~')}"
-        date = utcnow()
-        signed: dict[str, str | list[str] | tuple[str]] = {
-            **headers,
-            "Host": self._netloc,
-            "x-amz-date": to_amz_date(date),
-            "x-amz-content-sha256": body_sha256,
-        }
-        if self._credentials.session_token:
-            signed["x-amz-security-token"] = self._credentials.session_token
-        sign_v4_s3(
-            method=method,
-            url=SplitResult(self._scheme, self._netloc, path, "", ""),
+        signed = signed_headers(
+            method,
+            path,
+            {**self._fixed, **headers},
+            body_sha256=body_sha256,
+            access_key=self._address.access_key,
+            secret_key=self._address.secret_key,
             region=self._address.region,
-            headers=signed,
-            credentials=self._credentials,
-            content_sha256=body_sha256,
-            date=date,
-        )  # adds the Authorization header
-        return self._pool.urlopen(method, path, body=body, headers=cast(dict[str, str], signed), redirect=False)
+            now=utc_now(),
+        )
+        return self._pool.urlopen(method, path, body=body, headers=signed, redirect=False)
