@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imagewright.models.buckets import Bucket
+from imagewright.models.kernels import HeadNormRotateFunction
 from imagewright.models.packing import Layout
-from imagewright.models.rope import rotate
+from imagewright.models.projections import project_together
 
 try:  # torch < 2.10 has no variable-length kernel; the bucketed path works there too
     from torch.nn.attention import varlen
@@ -32,7 +33,8 @@ class HeadNorm(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """x: [rows, heads, head_dim]; cos, sin: [rows, 1, head_dim]."""
-        return rotate(F.rms_norm(x, (x.shape[-1],), self.weight, self.eps), cos, sin)
+        out: Tensor = HeadNormRotateFunction.apply(x, self.weight, cos, sin, self.eps)  # type: ignore[no-untyped-call]
+        return out
 
 
 class SelfAttention(nn.Module):
@@ -48,11 +50,12 @@ class SelfAttention(nn.Module):
         self.norm_k = HeadNorm(hidden_size // num_heads, eps)
         self.to_out = nn.ModuleList([nn.Linear(hidden_size, hidden_size, bias=False)])
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, layout: Layout) -> Tensor:
-        """x: [rows, hidden] -> [rows, hidden]."""
-        query, key, value = (project(x).unflatten(-1, (self.num_heads, -1)) for project in (self.to_q, self.to_k, self.to_v))
-        attended = attend_pack(self.norm_q(query, cos, sin), self.norm_k(key, cos, sin), value, layout)
-        out: Tensor = self.to_out[0](attended.flatten(1))
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, layout: Layout, only: Tensor | None = None) -> Tensor:
+        """x: [rows, hidden] -> [rows, hidden], or [len(only), hidden] when the caller needs `only` those rows."""
+        projected = project_together((self.to_q, self.to_k, self.to_v), x)
+        query, key, value = projected.view(x.shape[0], 3, self.num_heads, -1).unbind(1)
+        attended = attend_pack(self.norm_q(query, cos, sin), self.norm_k(key, cos, sin), value, layout).flatten(1)
+        out: Tensor = self.to_out[0](attended if only is None else attended.index_select(0, only))
         return out
 
 

@@ -14,8 +14,10 @@ from torch.utils.checkpoint import checkpoint
 
 from imagewright.config.model import ModelConfig
 from imagewright.models.attention import SelfAttention
+from imagewright.models.kernels import GatedGeluFunction
 from imagewright.models.modulation import FinalNorm, ModulatedRMSNorm, TimestepEmbedding, add_gated
 from imagewright.models.packing import Layout, Pack
+from imagewright.models.projections import project_together
 from imagewright.models.rope import rotary_tables
 
 
@@ -70,7 +72,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[rows, hidden] -> [rows, hidden]."""
-        out: Tensor = self.linear_fc2(self.up_proj(x) * F.gelu(self.gate_proj(x)))
+        gated = GatedGeluFunction.apply(project_together((self.gate_proj, self.up_proj), x))  # type: ignore[no-untyped-call]
+        out: Tensor = self.linear_fc2(gated)
         return out
 
 
@@ -84,11 +87,20 @@ class Block(nn.Module):
         self.adaLN_mlp_ln = ModulatedRMSNorm(config.hidden_size, config.eps)
         self.mlp = FeedForward(config.hidden_size, config.ffn_hidden_size)
 
-    def forward(self, x: Tensor, step: StepTables, layout: Layout) -> Tensor:
-        """[rows, hidden] -> [rows, hidden]."""
-        attended = self.self_attention(self.adaLN_sa_ln(x, step.scale_msa, step.shift_msa), step.cos, step.sin, layout)
-        x = add_gated(x, step.gate_msa, attended)
-        return add_gated(x, step.gate_mlp, self.mlp(self.adaLN_mlp_ln(x, step.scale_mlp, step.shift_mlp)))
+    def forward(self, x: Tensor, step: StepTables, layout: Layout, only: Tensor | None = None) -> Tensor:
+        """[rows, hidden] -> [rows, hidden].
+
+        only [N]: rows whose output is needed. The last block needs image rows alone; its text rows serve as keys and values and go no
+        further, which saves their queries' output projection and feed-forward.
+        """
+        attended = self.self_attention(self.adaLN_sa_ln(x, step.scale_msa, step.shift_msa), step.cos, step.sin, layout, only)
+        gate_msa, scale_mlp, shift_mlp, gate_mlp = step.gate_msa, step.scale_mlp, step.shift_mlp, step.gate_mlp
+        if only is not None:
+            x, gate_msa, scale_mlp, shift_mlp, gate_mlp = (
+                rows.index_select(0, only) for rows in (x, gate_msa, scale_mlp, shift_mlp, gate_mlp)
+            )
+        x = add_gated(x, gate_msa, attended)
+        return add_gated(x, gate_mlp, self.mlp(self.adaLN_mlp_ln(x, scale_mlp, shift_mlp)))
 
 
 class ErnieImageDiT(nn.Module):
@@ -149,11 +161,12 @@ class ErnieImageDiT(nn.Module):
         step = self.step_tables(condition, layout)
         x = self.embed(pack, layout)
         for index, block in enumerate(self.layers):
+            only = layout.image_rows if index == len(self.layers) - 1 else None
             if self.checkpoint_every and torch.is_grad_enabled() and index % self.checkpoint_every == 0:
-                x = checkpoint(block, x, step, layout, use_reentrant=False)
+                x = checkpoint(block, x, step, layout, only, use_reentrant=False)
             else:
-                x = block(x, step, layout)
-        x = self.final_norm(x.index_select(0, layout.image_rows), condition, layout.image_segment_ids)
+                x = block(x, step, layout, only)
+        x = self.final_norm(x, condition, layout.image_segment_ids)
         out: Tensor = self.final_linear(x)
         return out
 

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from imagewright.models.kernels import AddGatedFunction, ModulatedRMSNormFunction
+
 
 class ModulatedRMSNorm(nn.Module):
     """RMSNorm(x) * scale + shift, one scale and shift row per token; `scale` already holds the 1 of (1 + scale)."""
@@ -19,13 +21,14 @@ class ModulatedRMSNorm(nn.Module):
 
     def forward(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """x: [rows, hidden]; scale, shift: [rows, hidden] fp32."""
-        normed = F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
-        return (normed.float() * scale + shift).to(x.dtype)
+        out: Tensor = ModulatedRMSNormFunction.apply(x, self.weight, scale, shift, self.eps)  # type: ignore[no-untyped-call]
+        return out
 
 
 def add_gated(residual: Tensor, gate: Tensor, update: Tensor) -> Tensor:
     """residual + gate * update; the product in fp32. All [rows, hidden]."""
-    return residual + (gate * update.float()).to(residual.dtype)
+    out: Tensor = AddGatedFunction.apply(residual, gate, update)  # type: ignore[no-untyped-call]
+    return out
 
 
 class TimestepEmbedding(nn.Module):
