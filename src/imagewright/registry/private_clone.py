@@ -16,6 +16,7 @@ from imagewright.registry.names import Revision
 from imagewright.registry.repository import BRANCH
 
 TRAILERS = re.compile(r"Revision: ([a-z0-9_-]+)@v([1-9][0-9]{0,8})\nDigest: ([0-9a-f]{64})\nFiles: ([0-9]{1,12})\nBytes: ([0-9]{1,20})")
+MAX_FETCHED_FILE = "32k"
 # One entry per reference; the message is last because only it may hold newlines.
 REFERENCE_FORMAT = "%(refname)%00%(objectname)%00%(authorname)%00%(committerdate:unix)%00%(contents)%01"
 COMMIT_FORMAT = "x%x00%H%x00%an%x00%ct%x00%B%x01"
@@ -50,8 +51,8 @@ class PrivateClone:
         """Makes branch and tags equal to the registry's, and reads them."""
         references = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
         arguments = ["fetch", "--quiet", "--prune", "--no-tags", "--no-auto-gc", "--no-write-fetch-head", "--update-head-ok"]
-        # Commits and folders only: contents come when asked for (a server that cannot filter sends everything).
-        checked_git([*arguments, "--filter=blob:none", "--", self.url, *references], self.folder, self.url)
+        # Long file lists of old revisions stay on the server (one that cannot filter sends everything).
+        checked_git([*arguments, f"--filter=blob:limit={MAX_FETCHED_FILE}", "--", self.url, *references], self.folder, self.url)
         heads, self.revisions, self.tags = list_references(self.folder, self.url)
         if len(heads) == 1:
             self.branch = next(iter(heads))
@@ -108,11 +109,9 @@ class PrivateClone:
 
 @contextlib.contextmanager
 def private_clone(url: str, local: Path | None) -> Iterator[PrivateClone]:
-    """A fetched PrivateClone that is removed afterwards."""
+    """A PrivateClone, not fetched yet, that is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="imagewright-registry-", ignore_cleanup_errors=True) as folder:
-        clone = PrivateClone(Path(folder), url, local)
-        clone.fetch()
-        yield clone
+        yield PrivateClone(Path(folder), url, local)
 
 
 def tag_reference(name: str, version: int) -> str:

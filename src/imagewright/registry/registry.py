@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-import random
 import re
 import shutil
 import tempfile
-import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagewright.errors import Problem
 from imagewright.registry import pointers
 from imagewright.registry.difference import Difference, compare
-from imagewright.registry.git import GitError
 from imagewright.registry.names import RegistryError, Revision, check_name, parse_revision, unknown_name, unknown_version
-from imagewright.registry.private_clone import PrivateClone, RevisionCommit, commit_message, list_references, private_clone, tag_reference
-from imagewright.registry.repository import IDENTITY, commit_lock, create_repository, own_identity, resolve_url
+from imagewright.registry.private_clone import list_references, private_clone
+from imagewright.registry.publication import Publication, publish
+from imagewright.registry.repository import IDENTITY, create_repository, own_identity, resolve_url
 
 if TYPE_CHECKING:
     from imagewright.storage.store import Store
@@ -26,9 +23,6 @@ if TYPE_CHECKING:
 
 JOB_IDENTITY = "Imagewright <imagewright@localhost>"
 DEFAULT_FOLDER = Path(".imagewright")
-COMMIT_DEADLINE_SECONDS = 180.0
-MAX_PAUSE_SECONDS = 2.0
-NUM_NETWORK_TRIES = 4
 MAX_MESSAGE_CHARS = 4000
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -59,23 +53,8 @@ class DataRegistry:
         identity = self._identity or own_identity(Path.cwd())
         digest = self._stored(payload)
         files = self._checked_files(digest, str(payload))
-        deadline, num_failures = time.monotonic() + COMMIT_DEADLINE_SECONDS, 0
-        while True:
-            try:
-                revision = self._try_commit(name, digest, files, message, identity)
-            except GitError as error:
-                num_failures += 1
-                if not error.passing or num_failures >= NUM_NETWORK_TRIES:
-                    raise
-                revision = ""
-            else:
-                num_failures = 0
-            if revision:
-                return revision
-            if time.monotonic() > deadline:
-                fix = "try again when fewer commit at the same time"
-                raise RegistryError(Problem("registry.url", f"stayed contended for {COMMIT_DEADLINE_SECONDS:.0f} s", self.url, fix))
-            time.sleep(random.uniform(0.02, MAX_PAUSE_SECONDS / 4 * (1 + num_failures)))
+        publication = Publication(name, digest, files, message, identity, pointers.dvc_remote(self.store.url))
+        return publish(publication, self.url, self._local)
 
     def resolve(self, revision: str) -> Revision:
         """The revision behind `name@v3`, `name@latest` or `name`. Raises RegistryError, naming the nearest, when there is none."""
@@ -97,6 +76,7 @@ class DataRegistry:
         if self._local:
             return list_references(self._local, self.url)[1]
         with private_clone(self.url, None) as clone:
+            clone.fetch()
             return clone.revisions
 
     def checkout(self, revision: str, folder: Path) -> Revision:
@@ -144,41 +124,6 @@ class DataRegistry:
             rule = f"must be complete in the store; {len(lost)} files are not there, such as {names}"
             raise RegistryError(Problem("commit.digest", rule, digest, "store the folder again from its source"))
         return files
-
-    def _try_commit(self, name: str, digest: str, files: list[TreeEntry], message: str, identity: str) -> str:
-        with ExitStack() as stack:
-            lock = stack.enter_context(commit_lock(self._local))
-            clone = stack.enter_context(private_clone(self.url, self._local))
-            # A commit whose tag is missing was cut off while its references were written: its tag goes out first, in the same push.
-            cut_off = {(revision.name, revision.version): revision for revision in clone.untagged()}
-            published = [revision for revision in clone.revisions if revision.name == name]
-            own = sorted([*published, *(found for found in cut_off.values() if found.name == name)], key=lambda found: found.version)
-            references = {tag_reference(*key): revision.commit for key, revision in cut_off.items()}
-            same = [revision for revision in own if revision.digest == digest]
-            if same and not references:
-                return str(same[-1])
-            if same:
-                return str(same[-1]) if clone.push(references, lock) else ""
-            version = own[-1].version + 1 if own else 1
-            while tag_reference(name, version) in clone.tags:  # somebody's own tag: it keeps its name
-                version += 1
-            commit = self._revision_commit(clone, pointers.describe(name, version, digest, files), message)
-            references[f"refs/heads/{clone.branch}"] = references[tag_reference(name, version)] = clone.add(commit, identity)
-            return f"{name}@v{version}" if clone.push(references, lock) else ""
-
-    def _revision_commit(self, clone: PrivateClone, record: pointers.DatasetRecord, message: str) -> RevisionCommit:
-        def existing(path: str) -> str:
-            return clone.read(path).decode("utf-8", "replace")
-
-        files = {
-            ".dvc/config": pointers.remote_config(pointers.dvc_remote(self.store.url), existing(".dvc/config")),
-            ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
-            ".gitignore": pointers.ignore_lines(existing(".gitignore"), record.name),
-            f"{record.name}.dvc": pointers.pointer_text(record),
-            f"{record.name}.json": pointers.record_text(record),
-        }
-        text = commit_message(message, record.name, record.version, record.digest, record.num_files, record.size_bytes)
-        return RevisionCommit(record.name, record.version, {path: content.encode("utf-8") for path, content in files.items()}, text)
 
 
 def checked_message(message: str) -> None:

@@ -36,7 +36,12 @@ def create_repository(path: Path) -> Path:
         checked_git(["init", "--quiet", "--bare", f"--initial-branch={BRANCH}", "--template=", str(fresh)], path.parent, str(path))
         # hooksPath: only hooks put into this repository run here, not the global ones of whoever pushes. autoDetach: housekeeping never
         # outlives the push that started it. fsync: a tag that was published survives a power cut.
-        for setting in ("core.hooksPath=hooks", "gc.autoDetach=false", "core.fsync=committed,loose-object,reference"):
+        for setting in (
+            "core.hooksPath=hooks",
+            "gc.autoDetach=false",
+            "core.fsync=committed,loose-object,reference",
+            "uploadpack.allowFilter=true",
+        ):
             checked_git(["config", *setting.split("=", 1)], fresh, str(path))
         with contextlib.suppress(OSError):  # somebody else was first: theirs is as good
             fresh.rename(path)
