@@ -72,8 +72,13 @@ def parse_dataset_record(text: bytes, source: str) -> DatasetRecord:
 
 
 def dvc_remote(store_url: str) -> str:
-    """The address of DVC's remote inside a store: a path for a folder, `s3://bucket/prefix/dvc` otherwise."""
-    return f"{store_url.removeprefix('file://').rstrip('/')}/dvc"
+    """The address of DVC's remote inside a store: a path for a folder, `s3://bucket/prefix/dvc` otherwise.
+
+    The endpoint that an S3 store's address ends with (`s3://bucket/prefix at http://...`) is left out: it may change with every start.
+    """
+    if store_url.startswith("file://"):
+        return f"{store_url.removeprefix('file://').rstrip('/')}/dvc"
+    return f"{store_url.partition(' at http')[0].rstrip('/')}/dvc"
 
 
 def remote_config(url: str, existing: str = "") -> str:

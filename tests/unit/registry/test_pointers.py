@@ -36,7 +36,11 @@ def test_the_record_is_read_back_whole() -> None:
 
 @pytest.mark.parametrize(
     ("store", "remote"),
-    [("file:///data/store", "/data/store/dvc"), ("s3://bucket/prefix", "s3://bucket/prefix/dvc"), ("s3://b/", "s3://b/dvc")],
+    [
+        ("file:///data/store", "/data/store/dvc"),
+        ("s3://bucket/prefix", "s3://bucket/prefix/dvc"),
+        ("s3://b/ at http://127.0.0.1:8333", "s3://b/dvc"),
+    ],
 )
 def test_the_remote_lies_in_the_store(store: str, remote: str) -> None:
     assert dvc_remote(store) == remote
