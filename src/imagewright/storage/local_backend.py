@@ -62,9 +62,14 @@ class LocalBackend:
         """See Backend."""
         with self._explained("read"):
             try:
-                shutil.copyfile(self.root / key, path)
+                source = (self.root / key).open("rb")
             except (FileNotFoundError, NotADirectoryError):
                 return False
+        try:
+            with source, path.open("wb") as file:
+                shutil.copyfileobj(source, file, COPY_BYTES)
+        except OSError as error:
+            raise explain_os_error(error, "write", str(path)) from error
         return True
 
     def write(self, key: str, data: bytes, condition: Condition | None = None) -> str:

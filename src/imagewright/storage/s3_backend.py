@@ -45,6 +45,7 @@ class S3Backend:
         self._address, self._retries = address, retries
         self._prefix = f"{address.prefix.strip('/')}/" if address.prefix.strip("/") else ""
         self._requests = SignedRequests(address, self.num_workers * 2, retries)
+        self._bucket_is_known = False
 
     @property
     def url(self) -> str:
@@ -125,6 +126,7 @@ class S3Backend:
 
     def write_file(self, key: str, path: Path, expected: FileDigest) -> None:
         """See Backend. Large files go up in parallel parts, and become visible when the last one is confirmed."""
+        self._require_bucket()
         self._bulk.put_file(self._prefix + key, path, expected)
         self._check_upload(key, expected.size_bytes)
 
@@ -150,6 +152,7 @@ class S3Backend:
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """See Backend."""
+        self._require_bucket()
         for found in self._bulk.list(self._prefix + prefix):
             yield replace(found, key=found.key.removeprefix(self._prefix))
 
@@ -165,8 +168,22 @@ class S3Backend:
         """See Backend. Always 0: the SDK cannot list unfinished multipart uploads; a lifecycle rule of the bucket ends them."""
         return 0
 
+    def _require_bucket(self) -> None:
+        """Asks once: some servers (SeaweedFS) create a mistyped bucket at the first write, and find nothing in it at a read."""
+        if self._bucket_is_known:
+            return
+        try:
+            response = self._requests.send("HEAD", "", headers={})
+        except HTTPError as error:
+            raise no_answer(self.url, error) from error
+        if response.status == 404:
+            raise refusal(self.url, "find", 404, "NoSuchBucket")
+        self._bucket_is_known = True  # any other refusal is repeated by the request that follows
+
     def _request(self, method: str, key: str, *, headers: Mapping[str, str], body: bytes | None = None) -> urllib3.BaseHTTPResponse:
         """One signed request with the answer's body read; 404, 409, 412 and 416 are the caller's, other errors raise."""
+        if method == "PUT":
+            self._require_bucket()
         try:
             if body is None:
                 response = self._requests.send(method, self._prefix + key, headers=headers)
@@ -180,6 +197,7 @@ class S3Backend:
         code = _ERROR_CODE.search(response.data[:4096])
         name = code.group(1).decode() if code else f"HTTP {response.status}"
         if response.status == 404 and name != "NoSuchBucket":
+            self._require_bucket()
             return response
         raise refusal(self.url, _ACTIONS[method], response.status, name)
 
