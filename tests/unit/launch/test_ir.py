@@ -1,0 +1,105 @@
+"""Pruning a compiled pipeline keeps exactly what leads to the chosen job, and the result is still a pipeline."""
+
+import pytest
+from kfp import compiler, components, dsl
+from kfp.dsl import Dataset, Input, Model, Output
+
+from imagewright.errors import InputError
+from imagewright.launch.ir import PipelineIR, parse_ir
+
+
+@dsl.component(base_image="imagewright-worker", packages_to_install=[], install_kfp_package=False)
+def pick_fruit(config: str, fruit: Output[Dataset]) -> None:
+    print(config)
+
+
+@dsl.component(base_image="imagewright-worker", packages_to_install=[], install_kfp_package=False)
+def press_juice(config: str, fruit: Input[Dataset], juice: Output[Model]) -> None:
+    print(config)
+
+
+@dsl.component(base_image="imagewright-worker", packages_to_install=[], install_kfp_package=False)
+def bake_cake(config: str, fruit: Input[Dataset], cake: Output[Model]) -> None:
+    print(config)
+
+
+@dsl.component(base_image="imagewright-worker", packages_to_install=[], install_kfp_package=False)
+def serve_guests(config: str, cake: Input[Model], juice: Input[Model]) -> None:
+    print(config)
+
+
+@dsl.component(base_image="imagewright-worker", packages_to_install=[], install_kfp_package=False)
+def wash_dishes(config: str, status: dsl.PipelineTaskFinalStatus) -> None:
+    print(config)
+
+
+@dsl.pipeline(name="drinks")
+def drinks(config: str, fruit: Input[Dataset]) -> Model:
+    return press_juice(config=config, fruit=fruit).outputs["juice"]
+
+
+@dsl.pipeline(name="party")
+def party(config: str) -> None:
+    with dsl.ExitHandler(wash_dishes(config=config)):
+        fruit = pick_fruit(config=config).outputs["fruit"]
+        juice = drinks(config=config, fruit=fruit)
+        cake = bake_cake(config=config, fruit=fruit)
+        serve_guests(config=config, cake=cake.outputs["cake"], juice=juice.output)
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> PipelineIR:
+    path = tmp_path_factory.mktemp("ir") / "party.yaml"
+    compiler.Compiler().compile(party, str(path))
+    return parse_ir(path.read_text(encoding="utf-8"))
+
+
+def test_jobs_come_in_an_order_that_can_run(compiled: PipelineIR) -> None:
+    jobs = compiled.jobs()
+    assert set(jobs) == {"pick-fruit", "press-juice", "bake-cake", "serve-guests", "wash-dishes"}
+    assert jobs.index("pick-fruit") < jobs.index("press-juice") < jobs.index("serve-guests")
+    assert jobs[-1] == "wash-dishes"
+
+
+@pytest.mark.parametrize(
+    ("until", "kept"),
+    [
+        ("pick-fruit", {"pick-fruit"}),
+        ("press-juice", {"pick-fruit", "press-juice"}),
+        ("bake-cake", {"pick-fruit", "bake-cake"}),
+        ("serve-guests", {"pick-fruit", "press-juice", "bake-cake", "serve-guests"}),
+    ],
+)
+def test_until_keeps_ancestors_and_the_exit_handler(compiled: PipelineIR, until: str, kept: set[str]) -> None:
+    pruned = compiled.until(until)
+    assert set(pruned.jobs()) == kept | {"wash-dishes"}
+    components.load_component_from_text(pruned.to_yaml())  # kfp accepts what is left
+    assert set(pruned.spec["deploymentSpec"]["executors"]) == {f"exec-{name}" for name in pruned.jobs()}
+
+
+def test_pruning_leaves_the_original_alone(compiled: PipelineIR) -> None:
+    before = compiled.to_yaml()
+    compiled.until("press-juice")
+    assert compiled.to_yaml() == before
+
+
+@pytest.mark.parametrize(
+    ("start", "again"),
+    [
+        ("pick-fruit", {"pick-fruit", "press-juice", "bake-cake", "serve-guests", "wash-dishes"}),
+        ("press-juice", {"press-juice", "serve-guests", "wash-dishes"}),
+        ("bake-cake", {"bake-cake", "serve-guests", "wash-dishes"}),
+        ("serve-guests", {"serve-guests", "wash-dishes"}),
+    ],
+)
+def test_from_reaches_everything_downstream_across_nested_pipelines(compiled: PipelineIR, start: str, again: set[str]) -> None:
+    assert compiled.descendants(start) == again
+
+
+def test_an_unknown_job_names_the_nearest(compiled: PipelineIR) -> None:
+    with pytest.raises(InputError, match="did you mean 'bake-cake'"):
+        compiled.until("bake-cakes")
+
+
+def test_the_yaml_reads_back_as_the_same_pipeline(compiled: PipelineIR) -> None:
+    assert parse_ir(compiled.to_yaml()) == compiled
