@@ -1,0 +1,36 @@
+"""Section `serving`: the bundle's sampler and the limits of the image server."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from imagewright.config.base import Section
+
+
+class ServingConfig(Section):
+    """How a champion is bundled and served."""
+
+    num_steps: int = Field(default=8, ge=1, le=200)
+    """Sampling steps of a request that names none (8 for turbo, 50 for a base model)."""
+    guidance_scale: float = Field(default=1.0, ge=1.0, le=30.0)
+    """Guidance of a request that names none; 1 means one pass per step."""
+    shift: float = Field(default=4.0, gt=0.0, le=20.0)
+    """Static shift of the exported scheduler (4.0 in the released models)."""
+    default_size_px: int = Field(default=32, ge=8, le=4096)
+    """Side of a request that names no size."""
+    max_size_px: int = Field(default=2048, ge=8, le=8192)
+    """Largest side of a request."""
+    max_images: int = Field(default=10, ge=1, le=100)
+    """Largest `n` of a request (10 in OpenAI's API)."""
+    max_steps: int = Field(default=100, ge=1, le=1000)
+    """Most sampling steps of a request."""
+    max_prompt_chars: int = Field(default=32_000, ge=1, le=100_000)
+    """Longest prompt (32,000 in OpenAI's API)."""
+    max_body_bytes: int = Field(default=1 << 20, ge=1024, le=1 << 26)
+    """Largest request body; more is refused before it is read."""
+    max_queue: int = Field(default=64, ge=1, le=100_000)
+    """Images waiting or running; a request beyond is answered 429 at once."""
+    max_batch_tokens: int = Field(default=16_384, ge=1)
+    """Image and text tokens of one packed forward pass; guided images count twice."""
+    poll_seconds: float = Field(default=2.0, gt=0.0, le=3600.0)
+    """How often the server looks for a new champion."""
