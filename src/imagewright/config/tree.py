@@ -10,6 +10,7 @@ from imagewright.config.latents import EncodingConfig
 from imagewright.config.model import ModelConfig
 from imagewright.config.placement import PlacementConfig
 from imagewright.config.pretrain import PretrainConfig
+from imagewright.config.serving import ServingConfig
 from imagewright.config.text_encoder import TextEncoderConfig
 from imagewright.config.training import TrainingConfig
 from imagewright.config.vae import VaeConfig
@@ -24,6 +25,8 @@ class Config(Section):
     """Root of every random stream; each job derives its own stream from it and its job name."""
     threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads of a job's numeric libraries; 0 takes the machine's cores. Fixed where runs must be bitwise repeatable."""
+    serving: ServingConfig = ServingConfig()
+    """The bundle's sampler and the limits of the image server."""
     placement: PlacementConfig = PlacementConfig()
     """Node pools, accelerators and secrets of each class of jobs."""
     data: DataConfig = DataConfig()

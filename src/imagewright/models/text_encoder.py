@@ -87,13 +87,18 @@ class TransformersTextEncoder:
         return [states[tokens[prompt]] for prompt in prompts]
 
 
-def load_text_encoder(config: TextEncoderConfig, device: torch.device | str = "cpu") -> TransformersTextEncoder:
-    """Loads the configured encoder. Raises TextEncoderError when its package, folder or hub id cannot be read."""
+def load_text_encoder(
+    config: TextEncoderConfig, device: torch.device | str = "cpu", tokenizer_folder: Path | None = None
+) -> TransformersTextEncoder:
+    """Loads the configured encoder; `tokenizer_folder` is where a diffusers folder keeps the tokenizer apart from the model.
+
+    Raises TextEncoderError when its package, folder or hub id cannot be read.
+    """
     source = packaged_minilm() if config.kind == "minilm" else config.source
     gguf = Path(source) if source.endswith(".gguf") else None
     where, options = (str(gguf.parent), {"gguf_file": gguf.name}) if gguf else (source, {})
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, **options)  # type: ignore[no-untyped-call]
+        tokenizer = AutoTokenizer.from_pretrained(str(tokenizer_folder or where), **options)  # type: ignore[no-untyped-call]
         model = AutoModel.from_pretrained(where, dtype=getattr(torch, config.dtype), **options)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise TextEncoderError(

@@ -22,6 +22,7 @@ from imagewright.models.vae import Autoencoder, check_packing, load_vae, stride
 
 SCHEDULER = "FlowMatchEulerDiscreteScheduler"
 DEFAULTS_FILE = "imagewright.json"
+PIPELINE_LAYER = -2
 MAX_JSON_BYTES = 1 << 20
 
 
@@ -58,8 +59,11 @@ def export_bundle(transformer: Path, vae: Path, text_encoder: TextEncoderConfig,
     """Writes a diffusers folder that `ErnieImagePipeline.from_pretrained` loads.
 
     transformer, vae: their diffusers folders. The tokenizer's `model_max_length` carries the prompt cap, because the pipeline truncates
-    by it. Raises BundleError when the VAE's channels are not the transformer's.
+    by it. Raises BundleError when the VAE's channels are not the transformer's, or prompts were encoded from another layer than -2.
     """
+    if text_encoder.layer != PIPELINE_LAYER:
+        rule = f"must be {PIPELINE_LAYER}: the diffusers pipeline reads that hidden state and no other"
+        raise BundleError(Problem("text_encoder.layer", rule, text_encoder.layer, "encode and train with layer -2"))
     check_packing(load_vae(vae), load_transformer(transformer).config.in_channels)
     shutil.copytree(transformer, output / "transformer")
     shutil.copytree(vae, output / "vae")
@@ -83,7 +87,7 @@ def export_bundle(transformer: Path, vae: Path, text_encoder: TextEncoderConfig,
     }
     write_json(output / "model_index.json", index)
     defaults = {"num_steps": serving.num_steps, "guidance_scale": serving.guidance_scale, "size_px": serving.default_size_px}
-    write_json(output / DEFAULTS_FILE, {**defaults, "text_encoder_layer": text_encoder.layer})
+    write_json(output / DEFAULTS_FILE, defaults)
 
 
 def load_bundle(folder: Path, device: torch.device | str = "cpu") -> Bundle:
@@ -93,7 +97,9 @@ def load_bundle(folder: Path, device: torch.device | str = "cpu") -> Bundle:
         raise BundleError(Problem("model_index.json._class_name", "must be ErnieImagePipeline", index.get("_class_name"), "give a bundle"))
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
     if scheduler.get("stochastic_sampling") or scheduler.get("use_dynamic_shifting"):
-        raise BundleError(Problem("scheduler", "must be a deterministic Euler schedule with a static shift", None, "export the bundle again"))
+        raise BundleError(
+            Problem("scheduler", "must be a deterministic Euler schedule with a static shift", None, "export the bundle again")
+        )
     defaults = read_json(folder / DEFAULTS_FILE) if (folder / DEFAULTS_FILE).exists() else {}
     transformer = load_transformer(folder / "transformer", device=device).eval().requires_grad_(False)
     vae = load_vae(folder / "vae").to(device)
@@ -103,11 +109,11 @@ def load_bundle(folder: Path, device: torch.device | str = "cpu") -> Bundle:
         TextEncoderConfig(
             kind="transformers",
             source=str(folder / "text_encoder"),
-            layer=int(defaults.get("text_encoder_layer", -2)),
+            layer=PIPELINE_LAYER,
             max_tokens=min(int(tokenizer.get("model_max_length", 2048)), 2048),
         ),
         device,
-        tokenizer=folder / "tokenizer",
+        tokenizer_folder=folder / "tokenizer",
     )
     return Bundle(
         transformer,
