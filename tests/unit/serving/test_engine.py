@@ -1,0 +1,86 @@
+"""Continuous batching never changes an image, never swaps two, never loses one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imagewright.serving.bundle import Bundle, empty_prompt, load_bundle
+from imagewright.serving.engine import Engine, EngineStoppedError, ImageRequest, QueueFullError
+
+SIZES = ((32, 32), (48, 24), (16, 64))
+
+
+@pytest.fixture(scope="module")
+def bundle(bundle_folder: Path) -> Bundle:
+    return load_bundle(bundle_folder)
+
+
+@pytest.fixture
+def engine(bundle: Bundle) -> Iterator[Engine]:
+    made = Engine(bundle, max_queue=64, max_batch_tokens=600)
+    yield made
+    made.drain(30)
+
+
+def request(bundle: Bundle, number: int) -> ImageRequest:
+    prompt = bundle.text_encoder.encode([f"{number} red circles"])[0]
+    return ImageRequest(prompt, empty_prompt(bundle), SIZES[number % 3], number, 2 + number % 4, 1.0 if number % 2 else 3.0)
+
+
+def alone(bundle: Bundle, number: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    single = Engine(bundle, max_queue=1, max_batch_tokens=600)
+    image = single.submit([request(bundle, number)])[0].result(60)
+    single.drain(10)
+    return image
+
+
+def test_mixed_sizes_steps_and_guidance_come_back_as_if_drawn_alone(bundle: Bundle, engine: Engine) -> None:
+    futures = engine.submit([request(bundle, number) for number in range(18)])
+    expected = [alone(bundle, number) for number in range(18)]
+    for future, image in zip(futures, expected, strict=True):
+        assert np.abs(future.result(60).astype(int) - image.astype(int)).max() <= 1
+    assert len({image.tobytes() for image in expected}) == 18  # otherwise a swap would not show
+
+
+def test_a_full_queue_refuses_the_whole_request_at_once(bundle: Bundle) -> None:
+    engine = Engine(bundle, max_queue=3, max_batch_tokens=600)
+    slow = [replace(request(bundle, number), num_steps=100) for number in range(3)]
+    futures = engine.submit(slow)
+    with pytest.raises(QueueFullError) as caught:
+        engine.submit(slow[:1])
+    assert caught.value.retry_after_seconds >= 1
+    assert [future.result(60).ndim for future in futures] == [3, 3, 3]
+    assert engine.drain(10)
+
+
+def test_a_cancelled_image_leaves_and_the_others_finish(bundle: Bundle, engine: Engine) -> None:
+    futures = engine.submit([replace(request(bundle, number), num_steps=30) for number in range(6)])
+    assert futures[3].cancel()
+    assert [future.result(60).ndim for number, future in enumerate(futures) if number != 3] == [3] * 5
+
+
+def test_draining_finishes_what_was_taken_and_takes_nothing_new(bundle: Bundle) -> None:
+    engine = Engine(bundle, max_queue=64, max_batch_tokens=600)
+    futures = engine.submit([request(bundle, number) for number in range(5)])
+    assert engine.drain(60)
+    assert all(future.done() for future in futures)
+    with pytest.raises(EngineStoppedError):
+        engine.submit([request(bundle, 0)])
+
+
+def test_an_image_larger_than_the_budget_still_runs(bundle: Bundle) -> None:
+    engine = Engine(bundle, max_queue=4, max_batch_tokens=1)
+    assert engine.submit([request(bundle, 0)])[0].result(60).shape == (32, 32, 3)
+    assert engine.drain(10)
+
+
+def test_a_failure_reaches_its_request_and_the_engine_goes_on(bundle: Bundle, engine: Engine) -> None:
+    broken = ImageRequest(empty_prompt(bundle)[:, :5], empty_prompt(bundle), (32, 32), 0, 2, 1.0)
+    with pytest.raises(RuntimeError, match="mat1"):
+        engine.submit([broken])[0].result(60)
+    assert engine.submit([request(bundle, 1)])[0].result(60).ndim == 3
