@@ -25,10 +25,6 @@ class Config(Section):
     """Root of every random stream; each job derives its own stream from it and its job name."""
     threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads of a job's numeric libraries; 0 takes the machine's cores. Fixed where runs must be bitwise repeatable."""
-    serving: ServingConfig = ServingConfig()
-    """The bundle's sampler and the limits of the image server."""
-    placement: PlacementConfig = PlacementConfig()
-    """Node pools, accelerators and secrets of each class of jobs."""
     data: DataConfig = DataConfig()
     """Sources of the raw pool and its shards."""
     vae: VaeConfig = VaeConfig()
@@ -43,3 +39,7 @@ class Config(Section):
     """Engine, optimizer, checkpoints and guards shared by every method."""
     pretrain: PretrainConfig = PretrainConfig()
     """Stages of base training."""
+    serving: ServingConfig = ServingConfig()
+    """The bundle's sampler and the limits of the image server."""
+    placement: PlacementConfig = PlacementConfig()
+    """Node pools, accelerators and secrets of each class of jobs."""

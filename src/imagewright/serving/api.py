@@ -60,6 +60,24 @@ def create_app(champion: Champion, config: ServingConfig, metrics: ServerMetrics
             metrics.requests.labels(status=str(response.status_code)).inc()
         return response
 
+    add_open_routes(app, champion, metrics)
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        served = champion.current
+        data = [{"id": served.version.name, "object": "model", "created": served.created, "owned_by": "imagewright"}] if served else []
+        return {"object": "list", "data": data}
+
+    @app.post("/v1/images/generations")
+    async def generations(request: Request) -> Response:
+        return await generate(request, champion, config)
+
+    return app
+
+
+def add_open_routes(app: FastAPI, champion: Champion, metrics: ServerMetrics) -> None:
+    """The page, liveness, readiness and metrics: all that needs no key."""
+
     @app.get("/", response_class=HTMLResponse)
     async def playground() -> str:
         return resources.files("imagewright.serving").joinpath("playground.html").read_text(encoding="utf-8")
@@ -79,18 +97,6 @@ def create_app(champion: Champion, config: ServingConfig, metrics: ServerMetrics
         metrics.queue.set(champion.current.engine.load if champion.current else 0)
         metrics.swaps.set(champion.num_swaps)
         return Response(metrics.render(), media_type="text/plain; version=0.0.4")
-
-    @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        served = champion.current
-        data = [{"id": served.version.name, "object": "model", "created": served.created, "owned_by": "imagewright"}] if served else []
-        return {"object": "list", "data": data}
-
-    @app.post("/v1/images/generations")
-    async def generations(request: Request) -> Response:
-        return await generate(request, champion, config)
-
-    return app
 
 
 def authorised(request: Request, hashed_keys: Sequence[bytes]) -> bool:
