@@ -6,16 +6,20 @@ import os
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from imagewright.cli.config import Overrides, Recipe
-from imagewright.config import load_recipe
+from imagewright.config import Config, load_recipe
 from imagewright.errors import InputError, Problem
 
+if TYPE_CHECKING:
+    from imagewright.launch.ir import PipelineIR
+
+KUBEFLOW_POLL_SECONDS = 5.0
 RunName = Annotated[str, typer.Argument(help="Run id, an unambiguous beginning of it, or `latest`.")]
 
 
@@ -23,6 +27,7 @@ class Place(StrEnum):
     """Where a pipeline runs."""
 
     local = "local"
+    kfp = "kfp"
 
 
 def home_folder() -> Path:
@@ -59,10 +64,41 @@ def run(
         for job in jobs:
             console.print(f"{job}{' (again)' if job in forced else ''}", highlight=False)
         return
+    if on is Place.kfp:
+        run_on_kubeflow(compiled, config, name, console)
+        return
     environment = job_environment(console)
     folder = local.create(home_folder(), compiled, config, name, forced, frozenset(jobs) - forced if from_job else frozenset())
     console.print(f"run {folder.run_id}: {pipeline} with recipe {config.name}, {len(jobs)} steps", highlight=False)
     finish(local.watch(folder, local.start(folder, environment), console), folder.path, console)
+
+
+def run_on_kubeflow(compiled: PipelineIR, config: Config, name: str, console: Console) -> None:
+    """Submits to the configured cluster and prints every change of a task until the run ends."""
+    from imagewright.jobs.environment import git_commit
+    from imagewright.launch.kubeflow import Kubeflow
+
+    kubeflow = Kubeflow(config.kubeflow)
+    commit = git_commit() or "unversioned"
+    run_id = kubeflow.submit(compiled, config, name or f"{compiled.name} {config.name}", commit)
+    console.print(f"run {run_id} on {config.kubeflow.url}", highlight=False)
+    seen: dict[str, str] = {}
+    try:
+        while True:
+            state = kubeflow.look(run_id)
+            for task, status in state.tasks:
+                if seen.get(task) != status:
+                    seen[task] = status
+                    console.print(f"{time.strftime('%H:%M:%S')} {task}: {status.lower()}", highlight=False)
+            if state.is_finished:
+                break
+            time.sleep(KUBEFLOW_POLL_SECONDS)
+    except KeyboardInterrupt:
+        console.print(f"run {run_id} goes on without you", highlight=False)
+        return
+    console.print(f"run {run_id}: {state.state.lower()} {state.error}".rstrip(), highlight=False)
+    if state.state != "SUCCEEDED":
+        raise typer.Exit(1)
 
 
 def resume(run_id: RunName = "latest") -> None:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from imagewright.config.base import Section
 from imagewright.config.data import DataConfig
+from imagewright.config.kubeflow import KubeflowConfig
 from imagewright.config.latents import EncodingConfig
 from imagewright.config.model import ModelConfig
 from imagewright.config.placement import PlacementConfig
@@ -43,3 +44,5 @@ class Config(Section):
     """The bundle's sampler and the limits of the image server."""
     placement: PlacementConfig = PlacementConfig()
     """Node pools, accelerators and secrets of each class of jobs."""
+    kubeflow: KubeflowConfig = KubeflowConfig()
+    """Where `--on kfp` runs."""

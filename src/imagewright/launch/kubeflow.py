@@ -1,0 +1,196 @@
+"""Runs a compiled pipeline on Kubeflow Pipelines: the same IR as on a laptop, its image pinned by digest at submission.
+
+`kfp.Client` can neither retry a run nor pass plugin input, so this speaks to the generated API client.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import kfp_server_api
+from kfp_server_api.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from imagewright.config import Config
+from imagewright.config.kubeflow import KubeflowConfig
+from imagewright.errors import InputError, Problem
+from imagewright.launch.ir import PipelineIR
+
+SYMBOLIC_IMAGE = "imagewright-worker"
+FINISHED = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"})
+MAX_TOKEN_BYTES = 64 << 10
+NOT_FOUND = 404
+CONFLICT = 409
+
+Answer = TypeVar("Answer")
+
+
+class KubeflowError(InputError):
+    """A cluster that cannot be reached, refuses, or lacks something."""
+
+
+@dataclass(frozen=True)
+class RemoteRun:
+    """State of a run on the cluster. tasks: (job, state) in the order the server names them."""
+
+    run_id: str
+    name: str
+    state: str
+    error: str
+    tasks: tuple[tuple[str, str], ...]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.state in FINISHED
+
+
+class Kubeflow:
+    """A small client: submit, look, retry, terminate."""
+
+    def __init__(self, config: KubeflowConfig) -> None:
+        """Raises KubeflowError when no server is configured."""
+        if not config.url:
+            raise KubeflowError(Problem("kubeflow.url", "is required for --on kfp", None, "--set kubeflow.url=http://localhost:8888"))
+        self.config = config
+        settings = kfp_server_api.Configuration(host=config.url.rstrip("/"))
+        if config.ca_file:
+            settings.ssl_ca_cert = config.ca_file
+        if config.token_file:
+            settings.api_key_prefix["authorization"] = "Bearer"
+            settings.refresh_api_key_hook = self.read_token
+            self.read_token(settings)
+        client = kfp_server_api.ApiClient(settings)
+        self.pipelines = kfp_server_api.PipelineServiceApi(client)
+        self.uploads = kfp_server_api.PipelineUploadServiceApi(client)
+        self.runs = kfp_server_api.RunServiceApi(client)
+        self.experiments = kfp_server_api.ExperimentServiceApi(client)
+
+    def read_token(self, settings: Any) -> None:
+        """Puts the current token into the client's settings."""
+        try:
+            with Path(self.config.token_file).open("rb") as file:
+                settings.api_key["authorization"] = file.read(MAX_TOKEN_BYTES).decode().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise KubeflowError(Problem("kubeflow.token_file", f"cannot be read: {error}", self.config.token_file)) from error
+
+    def call(self, method: Callable[..., Answer], *arguments: Any, **options: Any) -> Answer:
+        """One call with the configured timeout; every failure becomes a KubeflowError that says what to do."""
+        try:
+            return method(*arguments, _request_timeout=self.config.timeout_seconds, **options)
+        except ApiException as error:
+            raise refused(error, self.config) from error
+        except (HTTPError, OSError) as error:
+            rule = f"does not answer: {type(error).__name__}"
+            fix = "check the address, or: kubectl port-forward -n kubeflow svc/ml-pipeline 8888"
+            raise KubeflowError(Problem("kubeflow.url", rule, self.config.url, fix)) from error
+
+    def submit(self, pipeline: PipelineIR, config: Config, name: str, version: str) -> str:
+        """Creates a run and returns its id. `version`, a git commit, names the pipeline version; an equal one is used again."""
+        pinned = pin_images(pipeline, self.config.worker_image)
+        pipeline_id, version_id = self.ensure_version(pinned, version)
+        run = kfp_server_api.V2beta1Run(
+            display_name=name,
+            experiment_id=self.ensure_experiment(),
+            pipeline_version_reference=kfp_server_api.V2beta1PipelineVersionReference(
+                pipeline_id=pipeline_id, pipeline_version_id=version_id
+            ),
+            runtime_config=kfp_server_api.V2beta1RuntimeConfig(parameters={"config": config.model_dump_json()}),
+            service_account=self.config.service_account or None,
+        )
+        return str(self.call(self.runs.run_service_create_run, run).run_id)
+
+    def ensure_version(self, pipeline: PipelineIR, version: str) -> tuple[str, str]:
+        """Ids of the pipeline and of the version with this name; uploads what is missing."""
+        options = {"namespace": self.config.namespace} if self.config.namespace else {}
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "pipeline.yaml"
+            path.write_text(pipeline.to_yaml(), encoding="utf-8")
+            try:
+                found = self.pipelines.pipeline_service_get_pipeline_by_name(
+                    pipeline.name, _request_timeout=self.config.timeout_seconds, **options
+                )
+                pipeline_id = str(found.pipeline_id)
+            except ApiException as error:
+                if error.status != NOT_FOUND:
+                    raise refused(error, self.config) from error
+                pipeline_id = str(self.call(self.uploads.upload_pipeline, str(path), name=pipeline.name, **options).pipeline_id)
+            except (HTTPError, OSError) as error:
+                rule = f"does not answer: {type(error).__name__}"
+                raise KubeflowError(Problem("kubeflow.url", rule, self.config.url, "check the address and the network")) from error
+            for existing in self.versions(pipeline_id):
+                if existing.display_name == version:
+                    return pipeline_id, str(existing.pipeline_version_id)
+            created = self.call(self.uploads.upload_pipeline_version, str(path), name=version, pipelineid=pipeline_id)
+            return pipeline_id, str(created.pipeline_version_id)
+
+    def versions(self, pipeline_id: str) -> list[Any]:
+        """Every version of a pipeline, page by page."""
+        found: list[Any] = []
+        token = ""
+        while True:
+            page = self.call(self.pipelines.pipeline_service_list_pipeline_versions, pipeline_id, page_token=token, page_size=100)
+            found.extend(page.pipeline_versions or [])
+            token = page.next_page_token or ""
+            if not token:
+                return found
+
+    def ensure_experiment(self) -> str:
+        """Id of the configured experiment, created when it is missing."""
+        options = {"namespace": self.config.namespace} if self.config.namespace else {}
+        predicate = {"key": "display_name", "operation": "EQUALS", "string_value": self.config.experiment}
+        page = self.call(self.experiments.experiment_service_list_experiments, filter=json.dumps({"predicates": [predicate]}), **options)
+        for experiment in page.experiments or []:
+            if experiment.display_name == self.config.experiment:
+                return str(experiment.experiment_id)
+        made = kfp_server_api.V2beta1Experiment(display_name=self.config.experiment, namespace=self.config.namespace or None)
+        return str(self.call(self.experiments.experiment_service_create_experiment, made).experiment_id)
+
+    def look(self, run_id: str) -> RemoteRun:
+        """Current state of a run."""
+        run = self.call(self.runs.run_service_get_run, run_id)
+        details = run.run_details.task_details if run.run_details and run.run_details.task_details else []
+        tasks = tuple((str(task.display_name), str(task.state)) for task in details if task.display_name)
+        error = str(run.error.message) if run.error and run.error.message else ""
+        return RemoteRun(str(run.run_id), str(run.display_name), str(run.state), error, tasks)
+
+    def retry(self, run_id: str) -> None:
+        """Runs the failed tasks of a run again; finished jobs are found by their records."""
+        self.call(self.runs.run_service_retry_run, run_id)
+
+    def terminate(self, run_id: str) -> None:
+        """Ends a run."""
+        self.call(self.runs.run_service_terminate_run, run_id)
+
+
+def pin_images(pipeline: PipelineIR, image: str) -> PipelineIR:
+    """Replaces the symbolic image in every executor by one named by digest, so that a run never changes with a tag."""
+    spec = copy.deepcopy(pipeline.spec)
+    for executor in spec["deploymentSpec"]["executors"].values():
+        if executor.get("container", {}).get("image") == SYMBOLIC_IMAGE:
+            executor["container"]["image"] = image
+    return PipelineIR(spec, pipeline.platform)
+
+
+def refused(error: ApiException, config: KubeflowConfig) -> KubeflowError:
+    """What an HTTP error of the server means for a person. The server's own words are kept short and never hold a token."""
+    detail = str(error.reason or "")
+    try:
+        detail = str(json.loads(error.body or "{}").get("message") or json.loads(error.body or "{}").get("error") or detail)
+    except (ValueError, AttributeError):
+        detail = detail or "no explanation"
+    fixes = {
+        401: "give a valid token in kubeflow.token_file",
+        403: f"the account needs the right to do this in namespace {config.namespace or 'kubeflow'}",
+        NOT_FOUND: "check the id, and that the address is the API server's",
+        CONFLICT: "take another name",
+        429: "the server throttles; try again later",
+    }
+    fix = fixes.get(error.status, "see the server's log")
+    return KubeflowError(Problem("kubeflow", f"answered {error.status}: {detail[:300]}", config.url, fix))

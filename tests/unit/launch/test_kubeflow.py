@@ -1,0 +1,197 @@
+"""The unmodified Kubeflow API client against a small real HTTP server: what is sent, and what a person reads when it is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imagewright.config import Config
+from imagewright.config.kubeflow import KubeflowConfig
+from imagewright.launch.ir import PipelineIR
+from imagewright.launch.kubeflow import Kubeflow, KubeflowError, pin_images
+
+IMAGE = "registry.example/imagewright-worker@sha256:" + "a" * 64
+PIPELINE = PipelineIR(
+    {
+        "pipelineInfo": {"name": "party"},
+        "root": {"dag": {"tasks": {}}},
+        "components": {},
+        "deploymentSpec": {
+            "executors": {
+                "exec-a": {"container": {"image": "imagewright-worker"}},
+                "exec-b": {"container": {"image": "other"}},
+            }
+        },
+    }
+)
+
+
+class Cluster(ThreadingHTTPServer):
+    """The few endpoints of Kubeflow Pipelines that a run needs, in memory."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.pipelines: dict[str, list[str]] = {}
+        self.experiments: list[str] = []
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.requests: list[tuple[str, str]] = []
+        self.uploads: list[str] = []
+        self.token = ""
+        self.broken = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Cluster
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+    def answer(self, body: object, status: int = 200) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def handle_call(self) -> None:  # noqa: PLR0911 - one return per endpoint
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        path, _, query = self.path.partition("?")
+        path = path.removeprefix("/apis/v2beta1")
+        cluster = self.server
+        cluster.requests.append((self.command, path))
+        if cluster.broken:
+            return self.answer({"message": "the database is away"}, cluster.broken)
+        if cluster.token and self.headers.get("Authorization") != f"Bearer {cluster.token}":
+            return self.answer({"error": "Unauthenticated"}, 401)
+        if match := re.fullmatch(r"/pipelines/names/(.+)", path):
+            known = match[1] in cluster.pipelines
+            return self.answer({"pipeline_id": f"id-{match[1]}"} if known else {"message": "no such pipeline"}, 200 if known else 404)
+        if path in {"/pipelines/upload", "/pipelines/upload_version"}:
+            cluster.uploads.append(body.decode())
+            name = re.search(r"name=([^&]+)", query)
+            assert name is not None
+            if path.endswith("version"):
+                cluster.pipelines["party"].append(name[1])
+                return self.answer({"pipeline_version_id": f"v-{name[1]}"})
+            cluster.pipelines[name[1]] = []
+            return self.answer({"pipeline_id": f"id-{name[1]}"})
+        if path == "/pipelines/id-party/versions":
+            return self.answer(
+                {"pipeline_versions": [{"display_name": v, "pipeline_version_id": f"v-{v}"} for v in cluster.pipelines["party"]]}
+            )
+        if path == "/experiments":
+            if self.command == "POST":
+                cluster.experiments.append(json.loads(body)["display_name"])
+                return self.answer({"experiment_id": "e-1", "display_name": cluster.experiments[-1]})
+            return self.answer({"experiments": [{"experiment_id": "e-1", "display_name": name} for name in cluster.experiments]})
+        if path == "/runs":
+            run = json.loads(body)
+            run_id = f"r-{len(cluster.runs)}"
+            cluster.runs[run_id] = {**run, "run_id": run_id, "state": "RUNNING"}
+            return self.answer(cluster.runs[run_id])
+        if match := re.fullmatch(r"/runs/([^:]+)(:\w+)?", path):
+            if match[1] not in cluster.runs:
+                return self.answer({"message": "no such run"}, 404)
+            if match[2]:
+                cluster.runs[match[1]]["state"] = {":retry": "RUNNING", ":terminate": "CANCELED"}[match[2]]
+                return self.answer({})
+            details = {"task_details": [{"display_name": "pick-fruit", "state": "SUCCEEDED"}]}
+            return self.answer({**cluster.runs[match[1]], "run_details": details})
+        return self.answer({"message": f"unknown {path}"}, 500)
+
+    do_GET = do_POST = handle_call  # noqa: N815
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    server = Cluster()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+def client(cluster: Cluster, **settings: object) -> Kubeflow:
+    return Kubeflow(KubeflowConfig(url=cluster.url, worker_image=IMAGE, **settings))  # type: ignore[arg-type]
+
+
+def test_a_run_is_created_with_its_version_image_and_configuration(cluster: Cluster) -> None:
+    run_id = client(cluster, service_account="runner").submit(PIPELINE, Config(name="demo"), "monday", "c0ffee")
+    run = cluster.runs[run_id]
+    assert (run["display_name"], run["service_account"]) == ("monday", "runner")
+    assert run["pipeline_version_reference"] == {"pipeline_id": "id-party", "pipeline_version_id": "v-c0ffee"}
+    assert json.loads(run["runtime_config"]["parameters"]["config"])["name"] == "demo"
+    assert IMAGE in cluster.uploads[-1]
+    assert "image: imagewright-worker" not in cluster.uploads[-1]
+
+
+def test_the_same_commit_is_uploaded_once(cluster: Cluster) -> None:
+    for _ in range(2):
+        client(cluster).submit(PIPELINE, Config(), "monday", "c0ffee")
+    assert cluster.pipelines == {"party": ["c0ffee"]}
+    assert cluster.experiments == ["imagewright"]
+    client(cluster).submit(PIPELINE, Config(), "monday", "decade")
+    assert cluster.pipelines == {"party": ["c0ffee", "decade"]}
+
+
+def test_a_run_is_watched_retried_and_ended(cluster: Cluster) -> None:
+    kubeflow = client(cluster)
+    run_id = kubeflow.submit(PIPELINE, Config(), "monday", "c0ffee")
+    state = kubeflow.look(run_id)
+    assert (state.state, state.is_finished, state.tasks) == ("RUNNING", False, (("pick-fruit", "SUCCEEDED"),))
+    kubeflow.terminate(run_id)
+    assert kubeflow.look(run_id).is_finished
+    kubeflow.retry(run_id)
+    assert not kubeflow.look(run_id).is_finished
+
+
+def test_a_rotated_token_is_read_again(cluster: Cluster, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("first\n")
+    cluster.token = "first"
+    kubeflow = client(cluster, token_file=str(token))
+    kubeflow.ensure_experiment()
+    cluster.token = "second"
+    with pytest.raises(KubeflowError, match="answered 401") as caught:
+        kubeflow.ensure_experiment()
+    assert "first" not in str(caught.value)
+    token.write_text("second")
+    assert kubeflow.ensure_experiment() == "e-1"
+
+
+def test_what_goes_wrong_is_said_with_what_to_do(cluster: Cluster, tmp_path: Path) -> None:
+    with pytest.raises(KubeflowError, match="no such run"):
+        client(cluster).look("r-99")
+    cluster.broken = 500
+    with pytest.raises(KubeflowError, match="the database is away"):
+        client(cluster).submit(PIPELINE, Config(), "monday", "c0ffee")
+    with pytest.raises(KubeflowError, match="does not answer"):
+        Kubeflow(KubeflowConfig(url="http://127.0.0.1:9", worker_image=IMAGE)).look("r-1")
+    with pytest.raises(KubeflowError, match=r"kubeflow\.url: is required"):
+        Kubeflow(KubeflowConfig())
+    with pytest.raises(KubeflowError, match="cannot be read"):
+        client(cluster, token_file=str(tmp_path / "none"))
+
+
+def test_a_server_without_an_image_by_digest_is_refused() -> None:
+    with pytest.raises(ValueError, match="worker_image must be set"):
+        KubeflowConfig(url="http://localhost:8888")
+    with pytest.raises(ValueError, match="pattern"):
+        KubeflowConfig(url="http://localhost:8888", worker_image="registry.example/imagewright-worker:latest")
+
+
+def test_only_the_symbolic_image_is_replaced() -> None:
+    executors = pin_images(PIPELINE, IMAGE).spec["deploymentSpec"]["executors"]
+    assert [executors[name]["container"]["image"] for name in ("exec-a", "exec-b")] == [IMAGE, "other"]
+    assert PIPELINE.spec["deploymentSpec"]["executors"]["exec-a"]["container"]["image"] == "imagewright-worker"
