@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from rich.console import Console
-
 from imagewright.errors import Problem
 from imagewright.storage.errors import StoreError
 from imagewright.storage.store import Store
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from imagewright.storage.s3_requests import S3Address
 
 STORE_URL_VARIABLE = "IMAGEWRIGHT_STORE_URL"

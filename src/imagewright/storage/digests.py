@@ -10,9 +10,9 @@ from typing import BinaryIO
 
 from imagewright.errors import Problem
 from imagewright.storage.errors import PayloadChanged, StoreError
-from imagewright.storage.records import URI_PREFIX
 
 CHUNK_BYTES = 1 << 20
+URI_PREFIX = "imagewright://sha256/"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 

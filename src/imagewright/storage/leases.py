@@ -11,9 +11,8 @@ import uuid
 from collections.abc import Callable
 from types import TracebackType
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from imagewright.config.base import Section
 from imagewright.errors import Problem
 from imagewright.storage.backend import NamedObject
 from imagewright.storage.errors import LeaseLost, NameTaken, StoreError
@@ -25,8 +24,10 @@ MIN_TTL_SECONDS = 0.2
 MAX_POLL_SECONDS = 5.0
 
 
-class LeaseEntry(Section):
+class LeaseEntry(BaseModel):
     """What lies in the store under a lease's name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     owner: str
     token: str

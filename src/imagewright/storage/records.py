@@ -13,8 +13,8 @@ from pydantic import Field, ValidationError
 
 from imagewright.config.base import Section
 from imagewright.errors import InputError, Problem
+from imagewright.storage.digests import URI_PREFIX
 
-URI_PREFIX = "imagewright://sha256/"
 MAX_RECORD_BYTES = 8 << 20
 
 PayloadKind = Literal["dataset", "model", "results", "report", "none"]

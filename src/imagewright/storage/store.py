@@ -11,8 +11,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from imagewright.errors import Problem
 from imagewright.storage.backend import Backend, Condition, NamedObject
@@ -22,6 +21,9 @@ from imagewright.storage.local_backend import explain_os_error
 from imagewright.storage.transfer import Advance, progress_bar, run_parallel
 from imagewright.storage.tree import MAX_TREE_BYTES, DvcFolder, TreeEntry, blob_key, changed, dvc_folder, parse_tree, tree_bytes, tree_key
 from imagewright.storage.upload import NUM_LARGE_FILES, SMALL_BYTES, FolderUpload, upload_file
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 MAX_NAMED_BYTES = 64 << 20
 MAX_NAME_CHARS = 512

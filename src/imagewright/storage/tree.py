@@ -10,9 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from imagewright.config.base import Section
 from imagewright.errors import Problem
 from imagewright.storage.errors import PayloadChanged, StoreError
 
@@ -20,8 +19,10 @@ MAX_TREE_BYTES = 512 << 20
 DVC_FILES = "dvc/files/md5"
 
 
-class TreeEntry(Section):
+class TreeEntry(BaseModel):
     """One file of a folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str
     """Relative to the folder, with forward slashes."""

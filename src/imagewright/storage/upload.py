@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from imagewright.errors import Problem
 from imagewright.storage.backend import Backend, ObjectInfo
@@ -14,6 +13,9 @@ from imagewright.storage.errors import StoreError
 from imagewright.storage.local_backend import explain_os_error
 from imagewright.storage.transfer import progress_bar, run_parallel
 from imagewright.storage.tree import DVC_FILES, TreeEntry, blob_key, scan_folder
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SMALL_BYTES = 8 << 20
 NUM_LARGE_FILES = 4
