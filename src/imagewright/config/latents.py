@@ -18,6 +18,8 @@ class EncodingConfig(Section):
     """Widest and tallest bucket."""
     languages: tuple[str, ...] = ()
     """Caption languages to encode; empty encodes all (a text encoder that reads one language should be given that one)."""
+    max_captions: int = Field(default=0, ge=0, le=64)
+    """Captions encoded of each image, drawn over its forms; 0 encodes all. Prompt embeddings are most of the bytes."""
     splits: tuple[str, ...] = ("train", "validation")
     """Manifest splits that are encoded; holdouts stay out of training data."""
     batch_size: int = Field(default=64, ge=1, le=4096)

@@ -28,6 +28,8 @@ class VaeConfig(Section):
     """Attention at the lowest resolution, as the released VAE has it."""
     steps: int = Field(default=1200, ge=1)
     """Optimizer steps."""
+    max_images: int = Field(default=16384, ge=1)
+    """Training images held in memory, drawn at random from the corpus."""
     batch_size: int = Field(default=32, ge=1)
     """Images in one step."""
     learning_rate: float = Field(default=2e-3, gt=0)
