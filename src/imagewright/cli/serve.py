@@ -1,0 +1,88 @@
+"""`imagewright serve`: the image server over the champion of the registry, or over one bundle folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from imagewright.cli import run
+from imagewright.cli.config import Overrides, Recipe
+from imagewright.config import load_recipe
+from imagewright.errors import InputError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from imagewright.serving.champion import ModelVersion
+
+KEYS_VARIABLE = "IMAGEWRIGHT_API_KEYS"
+
+
+def serve(
+    model: Annotated[str, typer.Argument(help="Lineage whose champion is served, for example turbo.")] = "turbo",
+    bundle: Annotated[Path | None, typer.Option("--bundle", help="Serve this diffusers folder instead of a champion.")] = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = 8080,
+    recipe: Recipe = "debug",
+    overrides: Overrides = None,
+) -> None:
+    """Serve images over OpenAI's API; a new champion is swapped in without dropping a request.
+
+    API keys come from IMAGEWRIGHT_API_KEYS (comma-separated); without them only loopback addresses are allowed.
+    """
+    keys = [key for key in os.environ.get(KEYS_VARIABLE, "").split(",") if key]
+    if not keys and host not in {"127.0.0.1", "localhost", "::1"}:
+        fix = f"set {KEYS_VARIABLE}, for example to {secrets.token_urlsafe(24)}"
+        raise InputError(Problem("--host", "needs API keys when it is not a loopback address", host, fix))
+    import uvicorn
+
+    from imagewright.serving.api import create_app
+    from imagewright.serving.champion import Champion
+    from imagewright.serving.metrics import ServerMetrics
+
+    config = load_recipe(recipe, overrides or []).serving
+    metrics = ServerMetrics()
+    console = Console()
+    find = folder_version(bundle) if bundle else registry_version(model, run.job_environment(console))
+    champion = Champion(find, config, metrics.image_done)
+    with console.status("loading the model"):
+        champion.refresh()
+    if champion.current is None:
+        raise InputError(Problem("model", f"cannot be served: {champion.last_error}", model if bundle is None else str(bundle)))
+    console.print(f"serving {champion.current.version.name} on http://{host}:{port}", highlight=False)
+    uvicorn.run(create_app(champion, config, metrics, keys), host=host, port=port, log_level="warning")
+
+
+def folder_version(folder: Path) -> Callable[[], ModelVersion]:
+    """A fixed folder as the version to serve; its digest is that of its index file and weights' names and sizes."""
+    from imagewright.serving.champion import ModelVersion
+
+    listing = sorted((str(path.relative_to(folder)), path.stat().st_size) for path in folder.rglob("*") if path.is_file())
+    version = ModelVersion(folder.resolve().name, hashlib.sha256(repr(listing).encode()).hexdigest(), folder)
+    return lambda: version
+
+
+def registry_version(model: str, environment: Mapping[str, str]) -> Callable[[], ModelVersion]:
+    """Asks the promotion log who is champion, and fetches its payload once, verified."""
+    from imagewright.serving.champion import ModelVersion
+    from imagewright.storage import store_from_environment
+    from imagewright.tracking.promotion import PromotionLog
+
+    store = store_from_environment({**os.environ, **environment})
+
+    def find() -> ModelVersion:
+        entry = PromotionLog(store, model).last()
+        if entry is None:
+            raise InputError(Problem(f"model {model}", "has no champion yet", None, f"imagewright promote {model}@1"))
+        folder = run.home_folder() / "payloads" / entry.digest
+        if not folder.exists():
+            store.get(entry.digest, folder)
+        return ModelVersion(f"{model}@{entry.version}", entry.digest, folder)
+
+    return find
