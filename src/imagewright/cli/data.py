@@ -1,4 +1,4 @@
-"""`imagewright data`: the data registry from a terminal - log, resolve, diff, checkout, commit."""
+"""`imagewright data`: the data registry from a terminal - log, resolve, diff, checkout, commit, remove."""
 
 from __future__ import annotations
 
@@ -93,6 +93,18 @@ def commit(
 ) -> None:
     """Publish a folder or a stored payload as the next revision of a dataset."""
     typer.echo(open_from(registry, store).commit(name, payload, message))
+
+
+@app.command("remove")
+def remove(
+    name: Annotated[str, typer.Argument(help="Dataset with a manifest.")],
+    keys: Annotated[list[str], typer.Argument(help="Sample keys to remove.")],
+    message: Annotated[str, typer.Option("--message", "-m", help="Why they must go.")],
+    registry: RegistryUrl = "",
+    store: StoreUrl = "",
+) -> None:
+    """Publish the latest revision without some samples, in manifests and shards (takedown)."""
+    typer.echo(open_from(registry, store).remove_samples(name, keys, message))
 
 
 @app.command("diff")

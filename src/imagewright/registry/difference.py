@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from imagewright.errors import Problem
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from imagewright.storage.tree import TreeEntry
 
 KEY_COLUMN = "sample_key"
+MANIFEST_NAME = "manifest.parquet"
 # A sample that only lies elsewhere after resharding is the same sample.
 PLACE_COLUMNS = frozenset({"shard", "offset", "length"})
 MAX_EXAMPLES = 10
@@ -70,7 +71,7 @@ class Difference:
 
 
 def compare(store: Store, before: Revision, after: Revision) -> Difference:
-    """Compares two revisions. Parquet files with a sample_key column are the manifest; they are read out of core with DuckDB.
+    """Compares two revisions; manifests are read out of core with DuckDB.
 
     Raises RegistryError when a manifest uses a sample_key twice, StoreError when a payload is missing.
     """
@@ -99,7 +100,10 @@ def compare_files(before: list[TreeEntry], after: list[TreeEntry]) -> FileChange
 
 
 def fetch_manifests(store: Store, revision: Revision, tree: list[TreeEntry], folder: Path) -> list[Path]:
-    """Downloads the Parquet files of a payload that have a sample_key column, verified; returns their paths."""
+    """Downloads the manifest of a payload, verified; returns the paths of its parts.
+
+    That is every `manifest.parquet`, or in a payload without one every Parquet file with a sample_key column.
+    """
     import hashlib
 
     import pyarrow as pa
@@ -107,7 +111,9 @@ def fetch_manifests(store: Store, revision: Revision, tree: list[TreeEntry], fol
 
     found = []
     folder.mkdir()
-    for entry in (entry for entry in tree if entry.path.endswith(".parquet")):
+    tables = [entry for entry in tree if entry.path.endswith(".parquet")]
+    named = [entry for entry in tables if PurePosixPath(entry.path).name == MANIFEST_NAME]
+    for entry in named or tables:
         path, sha256 = folder / f"{entry.sha256}.parquet", hashlib.sha256()
         with path.open("wb") as file:
             for start in range(0, entry.size_bytes, COPY_BYTES):

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,6 +95,24 @@ class DataRegistry:
     def diff(self, before: str, after: str) -> Difference:
         """What changed from one revision to another: rows and distributions of manifests, else files. Raises RegistryError."""
         return compare(self.store, self.resolve(before), self.resolve(after))
+
+    def remove_samples(self, name: str, keys: Collection[str], reason: str) -> str:
+        """Publishes the latest revision without some samples, in manifests and shards; returns the new revision.
+
+        Earlier revisions still name the samples until their tags are deleted and garbage is collected. Raises RegistryError when a key
+        is in no manifest of the dataset, or in a file it cannot be taken out of.
+        """
+        checked_message(reason)
+        if not keys or not all(keys):
+            raise RegistryError(Problem("takedown.keys", "must name at least one sample", list(keys), "give the sample keys to remove"))
+        from imagewright.registry.takedown import remove_from_folder
+
+        latest = self.resolve(name)
+        with tempfile.TemporaryDirectory(prefix="imagewright-takedown-") as folder:
+            payload = Path(folder) / "payload"
+            self.store.get(latest.digest, payload)
+            num_rows = remove_from_folder(payload, set(keys), latest.version)
+            return self.commit(name, payload, f"Remove {len(set(keys))} samples ({num_rows} rows) from {latest}\n\n{reason}")
 
     def _of(self, name: str) -> list[Revision]:
         revisions = self.revisions()

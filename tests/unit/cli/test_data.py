@@ -75,6 +75,13 @@ def test_diff_of_plain_files_shows_their_names(tmp_path: Path) -> None:
     assert "the same payload" in data("diff", "raw", "raw@latest")
 
 
+def test_remove_takes_samples_out(tmp_path: Path) -> None:
+    commit_manifest(tmp_path / "payload", sample_key=["a", "b", "c"])
+    assert data("remove", "curated", "a", "c", "-m", "Asked for by their owner") == "curated@v2\n"
+    data("checkout", "curated", str(tmp_path / "out"))
+    assert pq.read_table(tmp_path / "out/manifest.parquet").to_pylist() == [{"sample_key": "b"}]
+
+
 def test_a_mistake_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the registry is empty"):
         data("resolve", "raw")
