@@ -39,6 +39,7 @@ class PrivateClone:
         self.folder, self.url, self.branch, self.tip = folder, url, BRANCH, ""
         self.revisions: list[Revision] = []
         self.tags: set[str] = set()
+        self.receiver: list[str] = []
         checked_git(["init", "--quiet", "--bare", f"--initial-branch={BRANCH}", "--template=", "."], folder, url)
         if local:
             # Objects are read where they are, so a clone of a local registry copies nothing.
@@ -46,6 +47,9 @@ class PrivateClone:
             (folder / "objects" / "info").mkdir(exist_ok=True)
             (folder / "objects" / "info" / "alternates").write_text(f"{local / objects}\n", encoding="utf-8")
             self.branch = run_git(["symbolic-ref", "--short", "HEAD"], local).text.strip() or BRANCH
+            if run_git(["config", "--local", "core.hooksPath"], local).returncode != 0:
+                # The receiving side runs here too: the registry's own hooks shall run there, not the global ones of whoever pushes.
+                self.receiver = ["--receive-pack=git -c core.hooksPath=hooks receive-pack"]
 
     def fetch(self) -> None:
         """Makes branch and tags equal to the registry's, and reads them."""
@@ -93,7 +97,7 @@ class PrivateClone:
         """
         pairs = [f"{commit}:{reference}" for reference, commit in references.items()]
         options = ["--porcelain", "--atomic", "--no-verify", "--no-follow-tags", "--recurse-submodules=no"]
-        result = run_git(["push", *options, "--", self.url, *pairs], self.folder, keep_open=[] if lock is None else [lock])
+        result = run_git(["push", *options, *self.receiver, "--", self.url, *pairs], self.folder, keep_open=[] if lock is None else [lock])
         if result.returncode == 0:
             return True
         refused = [line for line in result.text.splitlines() if line.startswith("!")]

@@ -88,9 +88,15 @@ def test_a_work_tree_without_a_remote_is_refused(tmp_path: Path, store: Store) -
         DataRegistry(tmp_path / "alone", store)
 
 
+@pytest.mark.parametrize("made_by", ["us", "plain git"])
 def test_nobodys_hooks_run(
-    registry: DataRegistry, make_folder: MakeFolder, tmp_path: Path, no_git_settings: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, make_folder: MakeFolder, tmp_path: Path, no_git_settings: Path, monkeypatch: pytest.MonkeyPatch, made_by: str
 ) -> None:
+    if made_by == "us":
+        create_repository(tmp_path / "new.git")
+    else:
+        git(tmp_path, "init", "--quiet", "--bare", "new.git")
+    registry = DataRegistry(tmp_path / "new.git", store, identity=AUTHOR)
     hooks = tmp_path / "hooks"
     hooks.mkdir()
     for name in ("pre-push", "reference-transaction", "pre-receive", "update", "post-update", "post-checkout", "pre-commit"):
