@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from imagewright.errors import Problem
-from imagewright.registry.git import GitError, checked_git, failure, redact, run_git
+from imagewright.registry.git import GitError, checked_git, failure, last_words, redact, run_git
 from imagewright.registry.names import Revision
 from imagewright.registry.repository import BRANCH
 
@@ -40,6 +40,7 @@ class PrivateClone:
         self.revisions: list[Revision] = []
         self.tags: set[str] = set()
         self.receiver: list[str] = []
+        self.rejection = ""
         checked_git(["init", "--quiet", "--bare", f"--initial-branch={BRANCH}", "--template=", "."], folder, url)
         if local:
             # Objects are read where they are, so a clone of a local registry copies nothing.
@@ -102,10 +103,11 @@ class PrivateClone:
             return True
         refused = [line for line in result.text.splitlines() if line.startswith("!")]
         for_good = re.search(r"hook declined|deny|protected|prohibited|unauthori[sz]ed", result.text + result.error)
+        said = "; ".join(line.replace("\t", " ") for line in refused)
         if refused and not for_good:
+            self.rejection = f"{said}; {last_words(result.error)}"
             return False
         if refused:
-            said = "; ".join(line.replace("\t", " ") for line in refused)
             fix = f"ask its owner for the right to push branch {self.branch} and tags"
             raise GitError(Problem("registry.url", f"refuses the commit: {said}", redact(self.url), fix))
         raise failure(result, self.url)

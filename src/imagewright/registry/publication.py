@@ -63,7 +63,8 @@ def publish(publication: Publication, url: str, local: Path | None) -> str:
             now = time.monotonic()
             if now > deadline:
                 fix = "commit again when fewer do at the same time; the payload is stored already"
-                raise RegistryError(Problem("registry.url", f"stayed contended for {DEADLINE_SECONDS:.0f} s", redact(url), fix))
+                rule = f"kept rejecting the commit for {DEADLINE_SECONDS:.0f} s, {num_rejected} times: {clone.rejection}"
+                raise RegistryError(Problem("registry.url", rule, redact(url), fix))
             longest = (now - started) * 2.0 ** min(num_rejected + num_failed, 6)
             time.sleep(random.uniform(0.0, min(longest, MAX_PAUSE_SECONDS)))
 

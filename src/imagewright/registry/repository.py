@@ -159,7 +159,8 @@ def remove_stale_locks(local: Path) -> None:
     Called with the commit lock held, so no push of ours is under way; the age spares a plain `git push`, which holds them for milliseconds.
     """
     now = time.time()
-    for lock in [local / "packed-refs.lock", *local.glob("refs/**/*.lock")]:
+    # HEAD is locked together with the branch it names.
+    for lock in [local / "HEAD.lock", local / "packed-refs.lock", *local.glob("refs/**/*.lock")]:
         with contextlib.suppress(FileNotFoundError):
             if now - lock.stat().st_mtime > STALE_LOCK_SECONDS:
                 lock.unlink()

@@ -181,11 +181,23 @@ def test_the_lock_of_a_killed_push_is_removed_and_a_fresh_one_is_not(repository:
     assert fresh.exists() and not stale.exists()
 
 
-def test_a_commit_goes_through_after_a_push_was_killed_with_its_locks_held(registry: DataRegistry, make_folder: MakeFolder) -> None:
-    lock = Path(registry.url) / "refs/heads/main.lock"
-    lock.touch()
+@pytest.mark.parametrize("lock", ["HEAD.lock", "packed-refs.lock", "refs/heads/main.lock", "refs/tags/raw@v1.lock"])
+def test_a_commit_goes_through_after_a_push_was_killed_with_its_locks_held(
+    registry: DataRegistry, make_folder: MakeFolder, lock: str
+) -> None:
+    path = Path(registry.url) / lock
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    os.utime(path, (0, 0))
     assert registry.commit("raw", make_folder({"a.txt": "one"}), "First") == "raw@v1"
-    assert not lock.exists()
+    assert not path.exists()
+
+
+def test_a_commit_waits_for_a_lock_that_may_still_be_held(registry: DataRegistry, make_folder: MakeFolder) -> None:
+    path = Path(registry.url) / "HEAD.lock"
+    path.touch()
+    assert registry.commit("raw", make_folder({"a.txt": "one"}), "First") == "raw@v1"
+    assert not path.exists()
 
 
 def test_committers_on_one_machine_wait_for_each_other(repository: Path) -> None:
