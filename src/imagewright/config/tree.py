@@ -6,6 +6,7 @@ from pydantic import Field
 
 from imagewright.config.base import Section
 from imagewright.config.data import DataConfig
+from imagewright.config.gate import GateConfig
 from imagewright.config.kubeflow import KubeflowConfig
 from imagewright.config.latents import EncodingConfig
 from imagewright.config.model import ModelConfig
@@ -40,6 +41,8 @@ class Config(Section):
     """Engine, optimizer, checkpoints and guards shared by every method."""
     pretrain: PretrainConfig = PretrainConfig()
     """Stages of base training."""
+    gate: GateConfig = GateConfig()
+    """What a model must show before it becomes champion."""
     serving: ServingConfig = ServingConfig()
     """The bundle's sampler and the limits of the image server."""
     placement: PlacementConfig = PlacementConfig()
