@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from imagewright.cli import config, data, demo, doctor, job, run, serve, stack, store
+from imagewright.cli import config, data, demo, doctor, job, promotion, run, serve, stack, store
 from imagewright.errors import InputError
 
 EXIT_BAD_INPUT = 2
@@ -27,6 +27,8 @@ app.command("job")(job.run_one_job)
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 for verb in (run.run, run.runs, run.cancel, run.resume, stack.up, stack.down, stack.status, stack.logs, doctor.doctor):
+    app.command()(verb)
+for verb in (promotion.promote, promotion.rollback, promotion.lineage):
     app.command()(verb)
 
 

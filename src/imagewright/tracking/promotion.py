@@ -19,7 +19,7 @@ from imagewright.config.gate import GateConfig
 from imagewright.errors import Problem
 from imagewright.storage import NameTaken, Store
 from imagewright.tracking.gate import Verdict, judge
-from imagewright.tracking.models import CHALLENGER, CHAMPION, ModelError, ModelRegistry, ModelVersion, check_model
+from imagewright.tracking.models import CHAMPION, ModelError, ModelRegistry, ModelVersion, check_model
 from imagewright.tracking.scores import Score
 
 MAX_LOST_RACES = 1000
@@ -68,7 +68,7 @@ class PromotionLog:
 
     def __init__(self, store: Store, model: str) -> None:
         check_model(model)
-        self._store, self._prefix = store, f"promotions/{model}/"
+        self._store, self._model, self._prefix = store, model, f"promotions/{model}/"
 
     def last(self) -> PromotionEntry | None:
         """The entry that says who is champion."""
@@ -85,13 +85,15 @@ class PromotionLog:
         found = self._store.get_named(name)
         if found is None:
             return None
+        fix = "restore this object from a backup of the store"
         try:
-            return PromotionEntry.model_validate_json(found.data, strict=True)
+            entry = PromotionEntry.model_validate_json(found.data, strict=True)
         except ValidationError as error:
             detail = error.errors(include_url=False)[0]["msg"]
-            raise ModelError(
-                Problem(name, f"is not a promotion entry: {detail}", None, "restore this object from a backup of the store")
-            ) from error
+            raise ModelError(Problem(name, f"is not a promotion entry: {detail}", None, fix)) from error
+        if (entry.number, entry.model) != (number, self._model):
+            raise ModelError(Problem(name, "holds an entry of another place", f"{entry.model} {entry.number}", fix))
+        return entry
 
     def entries(self) -> list[PromotionEntry]:
         """The whole log, oldest first. Raises ModelError when an entry is missing."""
@@ -137,11 +139,7 @@ class Promoter:
             scores = self._champion_scores(champion)
             verdicts = (self._judge_payload(candidate), *judge(gate, candidate.scores, scores, sorted(candidate.evidence), approved_by))
             decision = Decision(candidate, champion, verdicts, None)
-            if dry_run:
-                return decision
-            if not decision.passed:
-                if self._registry.alias(candidate.model, CHALLENGER) is None:
-                    self._registry.set_alias(candidate.model, CHALLENGER, candidate.version)
+            if dry_run or not decision.passed:
                 return decision
             evidence = self._store.put_bytes(evidence_bundle(candidate, champion, scores, gate, verdicts))
             entry = new_entry("promote", candidate, champion, verdicts, evidence=evidence, approved_by=approved_by, reason=reason)
