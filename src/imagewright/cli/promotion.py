@@ -100,9 +100,7 @@ def registry_from_environment() -> ModelRegistry:
 
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not uri:
-        raise InputError(
-            Problem("MLFLOW_TRACKING_URI", "is not set", None, "start the local stack with `imagewright up`, or name a server")
-        )
+        raise InputError(Problem("MLFLOW_TRACKING_URI", "is not set", None, "run `imagewright up`, or name a server"))
     return ModelRegistry(uri)
 
 
