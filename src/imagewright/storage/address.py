@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from imagewright.storage.s3_requests import S3Address
 
 STORE_URL_VARIABLE = "IMAGEWRIGHT_STORE_URL"
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _FIX = "use file:///folder or s3://bucket/prefix"
 
 
@@ -65,8 +67,8 @@ def _s3_address(url: str, environment: Mapping[str, str]) -> S3Address:
     target = urlsplit(endpoint)
     if target.scheme not in ("http", "https") or not target.hostname or target.path.strip("/") or target.username:
         problems.append(Problem("AWS_ENDPOINT_URL", "must be http(s)://host[:port]", None if target.username else endpoint, "correct it"))
-    if not parts.netloc:
-        problems.append(Problem("store.url", "must name a bucket", url, _FIX))
+    if not _BUCKET.fullmatch(parts.netloc):
+        problems.append(Problem("store.url", "must name a bucket: 3 to 63 lower-case letters, digits, dots and hyphens", url, _FIX))
     if problems:
         raise StoreError(problems)
     return S3Address(

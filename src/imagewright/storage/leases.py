@@ -105,12 +105,12 @@ class Lease:
         deadline = time.monotonic() + self._wait_seconds
         watched, watched_since = "", 0.0
         while True:
-            started = time.monotonic()
+            asked = time.monotonic()
             current = self._store.get_named(self.name)
             entry = None if current is None else _parse(current, self.name)
             if current is not None and current.etag != watched:
-                watched, watched_since = current.etag, started
-            expired = entry is not None and started - watched_since >= entry.ttl_seconds
+                watched, watched_since = current.etag, time.monotonic()  # after the answer: never before this version was written
+            expired = entry is not None and asked - watched_since >= entry.ttl_seconds
             is_free = entry is None or entry.released or expired or self._is_abandoned(entry.owner)
             if is_free and self._take(current):
                 return
@@ -133,35 +133,41 @@ class Lease:
         while not self._stop.wait(self.ttl_seconds / HEARTBEATS_PER_TTL):
             started = time.monotonic()
             try:
-                self._etag = self._write(if_match=self._etag)
-            except NameTaken:
-                if not self._adopt():
-                    self._lost = "was taken over by another run"
-                    return
+                renewed = self._write_over()
             except StoreError:
                 if time.monotonic() >= self._valid_until:
                     self._lost = f"could not be renewed for {self.ttl_seconds} seconds: the store does not answer"
                     return
                 continue
+            if not renewed:
+                self._lost = "was taken over by another run"
+                return
             self._valid_until = started + self.ttl_seconds
-
-    def _adopt(self) -> bool:
-        """A renewal whose answer was lost leaves a version of ours that we have no etag of: take it as the renewal it is."""
-        current = self._store.get_named(self.name)
-        if current is None or _parse(current, self.name).token != self._token:
-            return False
-        self._etag = current.etag
-        return True
 
     def _release(self) -> None:
         """Marks our own version as free. S3 has no conditional delete, and a plain one could delete a successor's lease."""
         try:
-            self._write(if_match=self._etag, released=True)
-        except NameTaken:
-            if not self._adopt():
+            if not self._write_over(released=True):
                 self._lost = "was taken over by another run"
         except StoreError as error:
             logging.getLogger(__name__).warning("%s stays until it expires: %s", self.name, error)
+
+    def _write_over(self, *, released: bool = False) -> bool:
+        """Replaces our own version; False when it is not ours any more.
+
+        A renewal whose answer was lost leaves a version of ours that we have no etag of: it is recognised by its token.
+        """
+        try:
+            self._etag = self._write(if_match=self._etag, released=released)
+        except NameTaken:
+            current = self._store.get_named(self.name)
+            if current is None or _parse(current, self.name).token != self._token:
+                return False
+            try:
+                self._etag = self._write(if_match=current.etag, released=released)
+            except NameTaken:
+                return False
+        return True
 
     def _write(self, *, if_match: str | None, released: bool = False) -> str:
         self._beat += 1

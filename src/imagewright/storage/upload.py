@@ -49,6 +49,17 @@ def _keep_young(backend: Backend, known: ObjectInfo) -> bool:
     return known.modified > datetime.now(UTC) - TOUCH_AFTER or backend.touch(known.key)
 
 
+def keep_young(backend: Backend, entries: list[TreeEntry], started: datetime) -> None:
+    """Refreshes the blobs of an upload that took so long that the first of them grew old. Raises StoreError if one was collected."""
+    if datetime.now(UTC) - started < TOUCH_AFTER:
+        return
+    keys = sorted({blob_key(entry.sha256, entry.md5) for entry in entries})
+    if not all(run_parallel(backend.touch, keys, backend.num_workers)):
+        raise StoreError(
+            Problem("store.put", "a file was collected as garbage meanwhile", backend.url, "store it again, with a longer grace period")
+        )
+
+
 class FolderUpload:
     """Stores the files of one folder and gives their tree entries."""
 
@@ -56,7 +67,8 @@ class FolderUpload:
         self._backend, self._folder, self._dvc_layout, self._console = backend, folder, dvc_layout, console
 
     def run(self) -> list[TreeEntry]:
-        """Entries in the order of their paths, every blob stored."""
+        """Entries in the order of their paths, every blob stored and young enough to be there when the tree is written."""
+        started = datetime.now(UTC)
         files = [(relative, path, path.stat().st_size) for relative, path in scan_folder(self._folder)]
         present = self._list_present(len(files))
         with progress_bar(self._console, "storing", sum(size for _, _, size in files)) as advance:
@@ -71,6 +83,7 @@ class FolderUpload:
 
             entries = run_parallel(store, [item for item in files if item[2] <= SMALL_BYTES], self._backend.num_workers)
             entries += run_parallel(store, [item for item in files if item[2] > SMALL_BYTES], NUM_LARGE_FILES)
+        keep_young(self._backend, entries, started)
         return sorted(entries, key=lambda entry: entry.path)
 
     def _list_present(self, num_files: int) -> dict[str, ObjectInfo] | None:

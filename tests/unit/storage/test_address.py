@@ -13,7 +13,9 @@ from imagewright.storage import StoreError, open_store, store_from_environment
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAKEY", "AWS_SECRET_ACCESS_KEY": "verysecret", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
 
 
-@pytest.mark.parametrize("url", ["", "store", "http://host/x", "file://host/x", "file:///", "s3:///prefix"])
+@pytest.mark.parametrize(
+    "url", ["", "store", "http://host/x", "file://host/x", "file:///", "s3:///prefix", "s3://My_Bucket", "s3://ab", "s3://b:80"]
+)
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(StoreError, match=r"store\.url"):
         open_store(url, KEYS)
@@ -51,7 +53,7 @@ def test_the_environment_names_the_store(tmp_path: Path) -> None:
 
 def test_opening_a_store_imports_neither_the_s3_sdk_nor_a_framework() -> None:
     code = (
-        "import sys; from imagewright.storage import open_store; open_store('s3://b', dict("
+        "import sys; from imagewright.storage import open_store; open_store('s3://bucket', dict("
         "AWS_ACCESS_KEY_ID='a', AWS_SECRET_ACCESS_KEY='b', AWS_ENDPOINT_URL='http://h:1'));"
         "print([m for m in ('minio', 'torch', 'mlflow', 'kfp', 'pandas', 'boto3', 'dvc') if m in sys.modules])"
     )

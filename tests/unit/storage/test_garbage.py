@@ -12,6 +12,7 @@ import pytest
 from imagewright.storage import Lease, Store, StoreError
 from imagewright.storage.garbage import MIN_GRACE, collect_garbage, named_roots
 from imagewright.storage.local_backend import TEMPORARY_FOLDER, LocalBackend
+from imagewright.storage.upload import TOUCH_AFTER, keep_young
 
 GRACE = timedelta(hours=3)
 LATER = timedelta(hours=5)
@@ -129,3 +130,15 @@ def test_a_damaged_live_folder_stops_the_collection(local_store: Store, tmp_path
     with pytest.raises(StoreError, match="differ from their digest"):
         collect_garbage(local_store, [digest], grace=GRACE, now=later(), delete=True)
     assert len(list(local_store.backend.list("blobs/"))) == 1
+
+
+def test_a_folder_that_took_long_to_store_is_refreshed_or_refused(local_store: Store, tmp_path: Path) -> None:
+    entries = local_store.tree(local_store.put_folder(make_folder(tmp_path / "slow", a="x")))
+    [blob] = local_store.backend.list("blobs/")
+    keep_young(local_store.backend, entries, datetime.now(UTC) - TOUCH_AFTER)
+    [refreshed] = local_store.backend.list("blobs/")
+    assert refreshed.modified > blob.modified
+    local_store.backend.delete(blob.key)
+    keep_young(local_store.backend, entries, datetime.now(UTC))
+    with pytest.raises(StoreError, match="collected as garbage meanwhile"):
+        keep_young(local_store.backend, entries, datetime.now(UTC) - TOUCH_AFTER)

@@ -69,6 +69,17 @@ def test_the_holder_notices_that_it_was_taken_over(store: Store) -> None:
     assert found is not None and found.data == other_entry()
 
 
+def test_a_renewal_whose_answer_was_lost_costs_nobody_the_lease(local_store: Store) -> None:
+    with Lease(local_store, "work", "first", 0.4) as lease:
+        current = local_store.get_named(lease.name)
+        assert current is not None
+        local_store.put_named(lease.name, current.data.replace(b'"beat": ', b'"beat": 10'))  # our own token, an etag we never saw
+        time.sleep(1)
+        lease.check()
+    with Lease(local_store, "work", "second", 30, wait_seconds=0):
+        pass
+
+
 def test_the_holder_notices_that_the_store_is_gone(tmp_path: Path) -> None:
     store = open_store(f"file://{tmp_path}/store")
 
