@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +19,8 @@ from imagewright.registry.repository import BRANCH
 
 TRAILERS = re.compile(r"Revision: ([a-z0-9_-]+)@v([1-9][0-9]{0,8})\nDigest: ([0-9a-f]{64})\nFiles: ([0-9]{1,12})\nBytes: ([0-9]{1,20})")
 MAX_FETCHED_FILE = "32k"
+FOLDER_PREFIX = "imagewright-registry-"
+KEPT_AFTER_KILL_SECONDS = 24 * 3600.0
 # One entry per reference; the message is last because only it may hold newlines.
 REFERENCE_FORMAT = "%(refname)%00%(objectname)%00%(authorname)%00%(committerdate:unix)%00%(contents)%01"
 COMMIT_FORMAT = "x%x00%H%x00%an%x00%ct%x00%B%x01"
@@ -115,8 +119,12 @@ class PrivateClone:
 
 @contextlib.contextmanager
 def private_clone(url: str, local: Path | None) -> Iterator[PrivateClone]:
-    """A PrivateClone, not fetched yet, that is removed afterwards."""
-    with tempfile.TemporaryDirectory(prefix="imagewright-registry-", ignore_cleanup_errors=True) as folder:
+    """A PrivateClone, not fetched yet, that is removed afterwards; those that killed commits left a day ago go too."""
+    for left in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > KEPT_AFTER_KILL_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True) as folder:
         yield PrivateClone(Path(folder), url, local)
 
 

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from imagewright.registry.private_clone import RevisionCommit, commit_message, parse_commit, private_clone, tag_reference
+import pytest
+
+from imagewright.registry.private_clone import (
+    KEPT_AFTER_KILL_SECONDS,
+    RevisionCommit,
+    commit_message,
+    parse_commit,
+    private_clone,
+    tag_reference,
+)
 
 MakeFolder = Callable[..., Path]
 AUTHOR = "Ada Lovelace <ada@example.com>"
@@ -40,6 +52,18 @@ def test_a_tag_is_never_moved(repository: Path) -> None:
         again = clone.add(revision_commit("raw", 1), AUTHOR)
         assert not clone.push({"refs/heads/main": again, tag_reference("raw", 1): again}, None)
     assert git(repository, "rev-parse", "raw@v1") == git(repository, "rev-parse", "main") == commit
+
+
+def test_clones_of_killed_commits_go_after_a_day(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    old, young, other = tmp_path / "imagewright-registry-old", tmp_path / "imagewright-registry-young", tmp_path / "somebody-elses"
+    for folder, age in ((old, KEPT_AFTER_KILL_SECONDS + 60), (young, KEPT_AFTER_KILL_SECONDS - 60), (other, 10 * KEPT_AFTER_KILL_SECONDS)):
+        (folder / "objects").mkdir(parents=True)
+        os.utime(folder, (time.time() - age, time.time() - age))
+    with private_clone(str(repository), repository) as clone:
+        assert clone.folder.parent == tmp_path
+        assert (old.exists(), young.exists(), other.exists()) == (False, True, True)
+    assert not clone.folder.exists()
 
 
 def test_a_commit_that_is_not_ours_is_no_revision() -> None:
