@@ -1,6 +1,6 @@
 """Rewrites everything in the repository that is generated: `make golden`.
 
-Compiled pipelines, component READMEs, the tables of the README and the package list of pyproject.toml.
+Compiled pipelines, chart renders, component and chart READMEs, the tables of the README and the package list of pyproject.toml.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
+
+from helm.golden import generated as chart_files
 
 from imagewright.config import load_recipe
 from imagewright.jobs.job import Job, load_job
@@ -91,7 +93,7 @@ def project_file() -> tuple[Path, str]:
 
 def generated() -> list[tuple[Path, str]]:
     """Everything generated: path and text it must hold."""
-    return [project_file(), *component_readmes(), *compiled_pipelines()]
+    return [project_file(), *component_readmes(), *compiled_pipelines(), *chart_files()]
 
 
 def main() -> None:

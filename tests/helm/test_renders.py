@@ -1,0 +1,148 @@
+"""Every chart with every set of values: it lints, renders what is committed, and what it renders is valid and passes the pod policy."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+from helm_python import lint
+
+from helm.charts import ALL_CASES, CHARTS, NAMESPACE, case_values, folder, manifests, parse
+from helm.golden import golden_path, golden_text, readme
+from imagewright.launch.policy import check_manifests, pod_specs
+
+KUBERNETES_VERSION = "1.33"
+SCHEMAS_VARIABLE = "IMAGEWRIGHT_CRD_SCHEMAS"
+CUSTOM_GROUPS = {
+    "gateway.networking.k8s.io",
+    "keda.sh",
+    "kueue.x-k8s.io",
+    "monitoring.coreos.com",
+    "serving.kserve.io",
+    "trainer.kubeflow.org",
+}
+SECRET_VERBS = {"*", "escalate", "bind", "impersonate"}
+
+each_case = pytest.mark.parametrize(("chart", "case"), ALL_CASES, ids=[f"{chart}-{case}" for chart, case in ALL_CASES])
+
+
+def group(manifest: dict[str, Any]) -> str:
+    return manifest["apiVersion"].rpartition("/")[0]
+
+
+@functools.cache
+def custom_schemas() -> dict[tuple[str, str], jsonschema.Draft202012Validator]:
+    """Return {(apiVersion, kind): validator} of the CRDs in the folder that the variable names; empty without it."""
+    found = {}
+    for path in sorted(Path(os.environ[SCHEMAS_VARIABLE]).glob("*.yaml")) if SCHEMAS_VARIABLE in os.environ else []:
+        definition = parse(path.read_text(encoding="utf-8"))[0]["spec"]
+        for version in definition["versions"]:
+            key = (f"{definition['group']}/{version['name']}", definition["names"]["kind"])
+            found[key] = jsonschema.Draft202012Validator(closed(version["schema"]["openAPIV3Schema"]))
+    return found
+
+
+def closed(schema: Any) -> Any:
+    """Refuse unknown fields, which an API server would silently drop."""
+    if isinstance(schema, list):
+        return [closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    result = {key: closed(value) for key, value in schema.items()}
+    if "properties" in schema and "additionalProperties" not in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        # The top level carries metadata, which API servers check by themselves.
+        result["additionalProperties"] = False
+    return result
+
+
+@each_case
+def test_a_chart_lints_without_warnings(chart: str, case: str) -> None:
+    report = lint(folder(chart), case_values(chart, case), strict=True, namespace=NAMESPACE)
+    assert [message for message in report["messages"] if message["severity"] >= 2] == []
+    assert report["errors"] == []
+
+
+@each_case
+def test_what_is_rendered_is_what_is_committed(chart: str, case: str) -> None:
+    assert golden_path(chart, case).read_text(encoding="utf-8") == golden_text(chart, case), "run `make golden` and look at the difference"
+
+
+@each_case
+def test_core_objects_are_valid_kubernetes(chart: str, case: str) -> None:
+    for manifest in manifests(chart, case):
+        if group(manifest) not in CUSTOM_GROUPS:
+            kubernetes_validate.validate(manifest, KUBERNETES_VERSION, strict=True)
+
+
+@each_case
+def test_custom_objects_are_valid_against_their_published_schemas(chart: str, case: str) -> None:
+    custom = [manifest for manifest in manifests(chart, case) if group(manifest) in CUSTOM_GROUPS]
+    schemas = custom_schemas()
+    if custom and not schemas:
+        warnings.warn(f"{SCHEMAS_VARIABLE} names no folder of CRDs: {len(custom)} custom objects were not validated", stacklevel=1)
+        return
+    for manifest in custom:
+        validator = schemas[manifest["apiVersion"], manifest["kind"]]
+        problems = validator.iter_errors(manifest)
+        assert [f"{problem.json_path}: {problem.message}" for problem in problems] == [], manifest["metadata"]["name"]
+        assert not validator.is_valid({**manifest, "spec": {**manifest["spec"], "mistyped": 1}})
+
+
+@each_case
+def test_every_pod_passes_the_policy(chart: str, case: str) -> None:
+    rendered = manifests(chart, case)
+    assert sum(len(list(pod_specs(manifest))) for manifest in rendered) > 0
+    assert [str(finding) for finding in check_manifests(rendered)] == []
+
+
+@each_case
+def test_access_rules_have_no_wildcard_no_secrets_and_no_exec(chart: str, case: str) -> None:
+    for manifest in manifests(chart, case):
+        for rule in manifest.get("rules", []) if manifest["kind"] in ("Role", "ClusterRole") else []:
+            assert "*" not in rule["apiGroups"] + rule["resources"]
+            assert not {"secrets", "pods/exec", "pods/attach", "serviceaccounts/token"} & set(rule["resources"])
+            assert not SECRET_VERBS & set(rule["verbs"])
+        assert manifest["kind"] not in ("Secret", "ClusterRoleBinding")
+
+
+@each_case
+def test_services_and_policies_select_pods_that_exist(chart: str, case: str) -> None:
+    rendered = manifests(chart, case)
+    labels = [metadata.get("labels", {}) for manifest in rendered for _, _, metadata in pod_specs(manifest)]
+    for manifest in rendered:
+        selector = manifest["spec"].get("selector", {}) if manifest["kind"] in ("Service", "PodDisruptionBudget") else None
+        if selector is not None:
+            wanted = selector.get("matchLabels", selector)
+            assert any(wanted.items() <= found.items() for found in labels), manifest["metadata"]["name"]
+
+
+def test_the_server_accepts_the_names_of_its_own_service() -> None:
+    (server,) = [
+        one for one in manifests("imagewright", "external") if one["kind"] == "Deployment" and one["metadata"]["name"].endswith("mlflow")
+    ]
+    arguments = server["spec"]["template"]["spec"]["containers"][0]["args"]
+    hosts = next(argument for argument in arguments if argument.startswith("--allowed-hosts=")).removeprefix("--allowed-hosts=").split(",")
+    assert {"iw-imagewright-mlflow", "iw-imagewright-mlflow.images.svc:5000", "mlflow.example.com"} <= set(hosts)
+    assert not any("*" in host for host in hosts)
+
+
+def test_the_dashboard_is_valid_json_with_unique_panels() -> None:
+    (found,) = [
+        one
+        for one in manifests("imagewright", "monitoring")
+        if one["kind"] == "ConfigMap" and one["metadata"]["name"].endswith("dashboard")
+    ]
+    panels = json.loads(found["data"]["imagewright-platform.json"])["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_the_readme_lists_the_values_as_they_are(chart: str) -> None:
+    assert (folder(chart) / "README.md").read_text(encoding="utf-8") == readme(chart), "run `make golden`"
