@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from imagewright.config.base import Section
+from imagewright.config.curation import CurationConfig
 from imagewright.config.data import DataConfig
 from imagewright.config.gate import GateConfig
 from imagewright.config.kubeflow import KubeflowConfig
@@ -29,6 +30,8 @@ class Config(Section):
     """CPU threads of a job's numeric libraries; 0 takes the machine's cores. Fixed where runs must be bitwise repeatable."""
     data: DataConfig = DataConfig()
     """Sources of the raw pool and its shards."""
+    curation: CurationConfig = CurationConfig()
+    """Scores, filters, duplicates, categories and the sampling mix."""
     vae: VaeConfig = VaeConfig()
     """The autoencoder: trained on the corpus, or a released one."""
     text_encoder: TextEncoderConfig = TextEncoderConfig()

@@ -1,0 +1,24 @@
+"""Which stages a configuration runs, in order; the order of the published data pipelines: cheap and certain first."""
+
+from __future__ import annotations
+
+from imagewright.config.curation import CurationConfig
+from imagewright.curation.embedding import EfficientNetStage
+from imagewright.curation.measure import MeasureStage
+from imagewright.curation.ocr import OcrStage
+from imagewright.curation.safety import SafetyStage
+from imagewright.curation.stage import Stage
+from imagewright.data.images import DecodeLimits
+
+
+def stages_of(section: CurationConfig) -> list[Stage]:
+    """Measure always; safety, OCR and ImageNet features when asked for."""
+    limits = DecodeLimits(**section.decode.model_dump())
+    stages: list[Stage] = [MeasureStage(limits)]
+    if section.safety:
+        stages.append(SafetyStage(limits, section.trusted_sources))
+    if section.ocr:
+        stages.append(OcrStage(limits))
+    if section.taxonomy.embedding == "efficientnet_lite3":
+        stages.append(EfficientNetStage(limits))
+    return stages
