@@ -89,7 +89,7 @@ def measure(data: bytes, limits: DecodeLimits) -> dict[str, Any]:
         "score_jpeg_quality": quality,
         "score_blur": blur_effect(busiest_channel(small)),
         "score_entropy": entropy(small),
-        "score_border": border_share(grey),
+        "score_border": border_share(busiest_channel(small)),
         "score_blocking": blocking(grey),
         "score_text_coverage": text_coverage(grey),
         "score_aesthetic": aesthetic_statistic(small, grey),
