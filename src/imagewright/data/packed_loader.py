@@ -19,7 +19,8 @@ from imagewright.data.packing_plan import (
     Integers,
     choose_captions,
     deal,
-    draw_epoch,
+    draw,
+    draw_edges,
     hierarchical_weights,
     pack_window,
     stream,
@@ -101,7 +102,7 @@ class PackedLoader:
             raise LoaderError(Problem("latents", "sampling weights must not all be 0", fix="check the sampling step of curation"))
         self.quarantined: set[str] = set()
         self.epoch, self.window, self.pack = 0, 0, 0
-        self.drawn_epoch, self.drawn = -1, np.zeros(0, np.int64)
+        self.edges = draw_edges(self.weights)
         self.planned: tuple[int, int] = (-1, -1)
         self.packs: list[list[PackEntry]] = []
 
@@ -149,11 +150,8 @@ class PackedLoader:
         """Packs the current window unless that is done."""
         if self.planned == (self.epoch, self.window):
             return
-        if self.drawn_epoch != self.epoch:
-            self.drawn = draw_epoch(self.weights, self.seed, self.epoch, self.dataset.digest)
-            self.drawn_epoch = self.epoch
-        start, end = window_bounds(len(self.drawn), self.config.lookahead)[self.window]
-        drawn = self.drawn[start:end]
+        start, end = window_bounds(len(self.chosen), self.config.lookahead)[self.window]
+        drawn = draw(self.edges, self.seed, self.epoch, self.dataset.digest, start, end)
         rows = self.dataset.samples[self.chosen[drawn]]
         first, counts = rows["first_caption"].astype(np.int64), rows["num_captions"].astype(np.int64)
         random = stream("captions", self.seed, self.epoch, start, self.dataset.digest)
@@ -161,10 +159,11 @@ class PackedLoader:
         texts = np.where(captions < 0, len(self.dataset.empty_prompt), self.dataset.captions["tokens"][first + captions.clip(0)])
         costs = (self.costs_of_image[drawn] + texts.astype(np.int64)).tolist()
         indices, numbers = self.chosen[drawn].tolist(), captions.tolist()
-        self.packs = [
-            [PackEntry(indices[at], numbers[at], costs[at], self.epoch, start + at) for at in pack]
-            for pack in pack_window(costs, self.config.pack_tokens)
-        ]
+        packs = pack_window(costs, self.config.pack_tokens)
+        # Windows end as full as the next one begins: the packs of a step that spans two of them stay near in size.
+        if self.window % 2:
+            packs.reverse()
+        self.packs = [[PackEntry(indices[at], numbers[at], costs[at], self.epoch, start + at) for at in pack] for pack in packs]
         self.planned = (self.epoch, self.window)
 
     def load(self, pack: list[PackEntry]) -> Batch:

@@ -17,6 +17,11 @@ Integers = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
+FEISTEL_ROUNDS = 6
+MAX_IMBALANCE = 0.02
+MAX_EXCHANGES = 6
+
+
 def stream(*parts: object) -> np.random.Generator:
     """An independent random stream named by its parts."""
     name = "/".join(str(part) for part in parts)
@@ -34,24 +39,53 @@ def hierarchical_weights(weights: Floats, categories: Integers, power: float) ->
     return scaled
 
 
-def draw_epoch(weights: Floats, seed: int, epoch: int, digest: str) -> Integers:
-    """The realised draw list of one epoch: N indices in [0, N), each drawn floor or ceil of N * weight / sum(weights) times.
-
-    Systematic sampling (one random offset over the cumulative weights) keeps every count within one of its expectation, where
-    independent draws would repeat some samples and starve others; the list is then shuffled.
-    """
+def draw_edges(weights: Floats) -> Floats:
+    """Upper edge of every sample's share of [0, N], [N] ascending; computed once for a dataset."""
     total = float(weights.sum())
     assert total > 0, "an epoch needs a positive sampling weight"
+    edges: Floats = np.cumsum(weights) * (len(weights) / total)
+    # Exactly N from the last sample with a weight on, so that rounding can neither lose an entry nor give one to a weightless sample.
+    edges[int(np.flatnonzero(weights)[-1]) :] = len(weights)
+    return edges
+
+
+def draw(edges: Floats, seed: int, epoch: int, digest: str, start: int, end: int) -> Integers:
+    """Entries start..end of the realised draw list of one epoch: sample indices in [0, N).
+
+    The whole list holds each sample floor or ceil of N * weight / sum(weights) times: systematic sampling puts marks at j + u over the
+    shares, with one random u, where independent draws would repeat some samples and starve others. The marks come in the order of a keyed
+    permutation, so any part of the list is computed without the rest: a resume deep in an epoch costs no more than its start.
+    """
     random = stream("epoch", seed, epoch, digest)
-    num = len(weights)
-    # Cumulative shares end exactly at num, so that rounding cannot lose the last entry.
-    edges = np.cumsum(weights) * (num / total)
-    edges[-1] = num
-    marks = np.ceil(edges - random.random()).astype(np.int64).clip(0, num)
-    marks[-1] = num
-    drawn = np.repeat(np.arange(num, dtype=np.int64), np.diff(marks, prepend=0))
-    random.shuffle(drawn)
+    offset, keys = random.random(), random.integers(0, 2**63, FEISTEL_ROUNDS, dtype=np.int64).astype(np.uint64)
+    marks = permute(np.arange(start, end, dtype=np.uint64), len(edges), keys).astype(np.float64) + offset
+    drawn: Integers = np.searchsorted(edges, marks, side="right").astype(np.int64)
     return drawn
+
+
+def permute(positions: np.ndarray[Any, np.dtype[np.uint64]], num: int, keys: np.ndarray[Any, np.dtype[np.uint64]]) -> Any:
+    """A permutation of 0..num-1, evaluated at `positions`: a Feistel network on the next even number of bits, walked back into range.
+
+    Source: cycle walking, Black and Rogaway 2002, "Ciphers with arbitrary finite domains", section 4.
+    """
+    half = np.uint64(max(1, (int(num - 1).bit_length() + 1) // 2))
+    mask = (np.uint64(1) << half) - np.uint64(1)
+    values = positions.copy()
+    outside = np.ones(len(values), dtype=bool)
+    while outside.any():
+        left, right = values[outside] >> half, values[outside] & mask
+        for key in keys:
+            left, right = right, left ^ (mix(right + key) & mask)
+        values[outside] = left << half | right
+        outside = values >= num
+    return values
+
+
+def mix(values: np.ndarray[Any, np.dtype[np.uint64]]) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    """SplitMix64's output function; unsigned overflow is part of it."""
+    values = (values ^ values >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ values >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return values ^ values >> np.uint64(31)
 
 
 def window_bounds(num_entries: int, lookahead: int) -> list[tuple[int, int]]:
@@ -69,8 +103,8 @@ def pack_window(costs: Sequence[int], budget: int) -> list[list[int]]:
     assert all(0 < cost <= budget for cost in costs), "an entry must fit into a pack"
     order = sorted(range(len(costs)), key=lambda position: (-costs[position], position))
     fitted = best_fit(order, costs, budget)
-    packs = spread(order, costs, len(fitted), budget) or fitted
-    packs = [sorted(pack) for pack in packs if pack]
+    packs = spread(order, costs, len(fitted), budget) or even_out(fitted, costs)
+    packs = [sorted(pack) for pack in packs]
     return sorted(packs, key=lambda pack: (-sum(costs[position] for position in pack), pack[0]))
 
 
@@ -101,6 +135,35 @@ def spread(order: Sequence[int], costs: Sequence[int], num_packs: int, budget: i
         packs[pack].append(position)
         heapq.heappush(loads, (load + costs[position], pack))
     return packs
+
+
+def even_out(packs: Sequence[Sequence[int]], costs: Sequence[int]) -> list[list[int]]:
+    """Moves or swaps entries between the fullest and the emptiest pack until they are within MAX_IMBALANCE or nothing helps.
+
+    For packs so tight that spreading from nothing overflows: no pack grows beyond the fullest one, so none exceeds the budget.
+    """
+    even = [list(pack) for pack in packs]
+    loads = [sum(costs[position] for position in pack) for pack in even]
+    for _ in range(MAX_EXCHANGES * len(even)):
+        full, empty = loads.index(max(loads)), loads.index(min(loads))
+        gap = loads[full] - loads[empty]
+        if gap <= MAX_IMBALANCE * loads[full]:
+            break
+        # Giving nothing back is a move; the best exchange brings both to the middle.
+        given = np.array([costs[position] for position in even[full]])
+        taken = np.array([0, *(costs[position] for position in even[empty])])
+        gains = given[:, None] - taken[None, :]
+        distance = np.where((gains > 0) & (gains < gap), np.abs(gains - gap / 2), np.inf)
+        here, there = np.unravel_index(int(distance.argmin()), distance.shape)
+        if not np.isfinite(distance[here, there]):
+            break
+        moved = even[full].pop(int(here))
+        if there:
+            even[full].append(even[empty].pop(int(there) - 1))
+        even[empty].append(moved)
+        loads[full] -= int(gains[here, there])
+        loads[empty] += int(gains[here, there])
+    return even
 
 
 def deal(costs: Sequence[int], world_size: int) -> list[list[int]]:

@@ -44,9 +44,6 @@ class Engine(Protocol):
     def masters(self) -> nn.Module:
         """Holder of the trained fp32 weights, or of this process's shards of them; the moving average follows its parameters."""
 
-    def publish_masters(self) -> None:
-        """Makes forward passes use what was written into `masters`."""
-
     def export_weights(self) -> dict[str, Tensor]:
         """Full fp32 weights by parameter name, on the CPU of the first process; {} on the others. All processes must call it."""
 
@@ -109,9 +106,6 @@ class TorchEngine:
     def masters(self) -> nn.Module:
         """The network itself: its weights are fp32, autocast makes bf16 copies."""
         return self.module
-
-    def publish_masters(self) -> None:
-        """Nothing to copy."""
 
     def export_weights(self) -> dict[str, Tensor]:
         """Every parameter, frozen ones included."""

@@ -102,11 +102,11 @@ class Trainer:
                 self.step += 1
                 if self.is_due(self.config.validate_every_steps):
                     self.validate()
+                # Before the save: a step that a checkpoint holds was seen by the hooks, one that is lost is seen again.
+                for hook in self.hooks if self.world.is_first else ():
+                    hook.after_step(report)
                 if self.is_due(self.config.checkpoint_every_steps) or stopping:
                     self.save()
-                if self.world.is_first:
-                    for hook in self.hooks:
-                        hook.after_step(report)
                 if stopping and self.step < self.plan.total_steps:
                     raise TrainingInterrupted(self.step)
         return FitResult(self.step, self.resumed_from, self.skipped_updates, self.guard.rollbacks, self.last_loss, self.validation)

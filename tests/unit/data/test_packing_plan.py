@@ -5,12 +5,33 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from imagewright.data.packing_plan import choose_captions, deal, draw_epoch, hierarchical_weights, pack_window, stream, window_bounds
+from imagewright.data.packing_plan import choose_captions, deal, draw, draw_edges, hierarchical_weights, pack_window, stream, window_bounds
 
 
 def costs_like_a_stage(side_tokens: int, num: int = 2048, seed: int = 0) -> list[int]:
     random = np.random.default_rng(seed)
     return (side_tokens * random.uniform(0.9, 1.1, num) + random.integers(16, 513, num)).astype(int).tolist()
+
+
+def draw_epoch(weights: np.ndarray, seed: int, epoch: int, digest: str) -> np.ndarray:  # type: ignore[type-arg]
+    return draw(draw_edges(weights), seed, epoch, digest, 0, len(weights))
+
+
+def test_any_part_of_the_draw_list_is_the_same_without_the_rest() -> None:
+    edges = draw_edges(np.random.default_rng(0).exponential(1.0, 999))
+    whole = draw(edges, 0, 0, "d", 0, 999)
+    assert np.array_equal(draw(edges, 0, 0, "d", 500, 700), whole[500:700])
+
+
+@pytest.mark.parametrize("num", [1, 2, 3, 5, 64, 1000])
+def test_every_length_is_permuted(num: int) -> None:
+    assert sorted(draw_epoch(np.ones(num), 0, 0, "d").tolist()) == list(range(num))
+
+
+def test_the_order_looks_random() -> None:
+    drawn = draw_epoch(np.ones(4096), 0, 0, "d").astype(float)
+    assert abs(np.corrcoef(drawn[:-1], drawn[1:])[0, 1]) < 0.05
+    assert abs(np.corrcoef(drawn, np.arange(4096))[0, 1]) < 0.05
 
 
 def test_equal_weights_give_every_sample_exactly_once() -> None:
@@ -62,6 +83,16 @@ def test_packs_are_filled_to_97_percent_of_the_best_possible_and_hold_every_entr
     fewest = -(-sum(costs) // budget)
     assert fewest / len(packs) >= 0.97
     assert max(loads) / (sum(loads) / len(loads)) <= 1.03
+
+
+def test_eight_ranks_that_share_consecutive_packs_are_within_3_percent() -> None:
+    for seed in range(4):
+        costs = costs_like_a_stage(1024, seed=seed)
+        loads = [sum(costs[position] for position in pack) for pack in pack_window(costs, 16384)]
+        assert max(loads) <= 16384
+        for first in range(0, len(loads) - 8, 8):
+            step = loads[first : first + 8]
+            assert max(step) / (sum(step) / 8) - 1 <= 0.03
 
 
 def test_samples_larger_than_half_a_pack_get_one_each() -> None:

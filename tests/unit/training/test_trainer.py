@@ -53,7 +53,7 @@ def test_a_killed_run_continues_bitwise_as_if_nothing_happened(tmp_path: Path, k
         build(tmp_path / "killed", recorder=killer(killed_at))[0].fit()
     resumed, recorder = build(tmp_path / "killed")
     result = resumed.fit()
-    assert result.resumed_from == killed_at // 3 * 3
+    assert result.resumed_from == (killed_at - 1) // 3 * 3
     assert same(weights(whole), weights(resumed))
     assert [report.loss for report in recorder.reports] == [report.loss for report in whole_recorder.reports[result.resumed_from :]]
     assert [report.metrics for report in recorder.reports] == [report.metrics for report in whole_recorder.reports[result.resumed_from :]]

@@ -117,13 +117,14 @@ def build(
     config: TrainingConfig = CONFIG,
     recorder: Recorder | None = None,
     world: World | None = None,
+    kind: type[Trainer] = Trainer,
     **fingerprint: Any,
 ) -> tuple[Trainer, Recorder]:
     """A trainer on the tiny problem and the recorder that watches it."""
     recorder = recorder or Recorder()
     plan = TrainingPlan(steps, {"transformer": lambda step: 0.01}, averaged=("transformer",), fingerprint=fingerprint)
     method, loader = method or TinyMethod(), loader or TinyLoader()
-    return Trainer(method, loader, config, plan, folder, recorder, hooks=[recorder], world=world), recorder  # type: ignore[arg-type]
+    return kind(method, loader, config, plan, folder, recorder, hooks=[recorder], world=world), recorder  # type: ignore[arg-type]
 
 
 def weights(trainer: Trainer) -> dict[str, Tensor]:
