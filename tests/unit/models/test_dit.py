@@ -148,6 +148,13 @@ def test_checkpointing_changes_no_gradient(pair: tuple, mixed_case: Case, every:
     torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=0)
 
 
+def test_compiled_blocks_predict_the_same(pair: tuple, mixed_case: Case) -> None:
+    ours, _ = pair
+    expected = flat(outputs_of(ours, mixed_case))
+    ours.compile_blocks(backend="eager")
+    torch.testing.assert_close(flat(outputs_of(ours, mixed_case)), expected)
+
+
 def test_lora_adapters_attach_to_the_projections_and_train(mixed_case: Case) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
