@@ -14,6 +14,8 @@ class TrainingConfig(Section):
 
     engine: Literal["torch", "deepspeed"] = "torch"
     """`torch`: every process holds the whole model. `deepspeed`: ZeRO shards it over the processes."""
+    num_processes: int = Field(default=1, ge=1, le=16)
+    """Processes started on this machine, one per GPU; 1 trains in the job's own process. Under torchrun this is ignored."""
     zero_stage: Literal[1, 2, 3] = 2
     """ZeRO stage of the deepspeed engine: 1 shards optimizer state, 2 gradients too, 3 weights too."""
     offload: bool = False

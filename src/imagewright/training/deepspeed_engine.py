@@ -136,14 +136,33 @@ class DeepSpeedEngine:
         """Writes each process's part of every weight, in fp32 and as used in forward."""
         check_weights(weights, self.trained)
         for name, parameter in self.trained.items():
-            self.fragments.safe_set_full_fp32_param(parameter, weights[name].float())
+            self.write(parameter, weights[name])
         self.publish()
+
+    def write(self, parameter: nn.Parameter, value: Tensor, kind: str = "") -> None:
+        """Writes this process's part of a whole value into the fp32 weight, or into moment `kind` of it."""
+        value = value.to(self.world.device, torch.float32)
+        if self.config.zero_stage < 3:
+            if kind:
+                self.fragments.safe_set_full_optimizer_state(parameter, value, kind)
+            else:
+                self.fragments.safe_set_full_fp32_param(parameter, value)
+            return
+        # DeepSpeed's own call for whole values fails in ZeRO-3 where a parameter does not divide evenly; its shards are padded.
+        size = self.fragments.safe_get_local_fp32_param(parameter).numel()
+        part = nn.functional.pad(value.flatten(), (0, size * self.world.size - value.numel())).narrow(0, size * self.world.rank, size)
+        if kind:
+            self.fragments.safe_set_local_optimizer_state(parameter, part, kind)
+        else:
+            self.fragments.safe_set_local_fp32_param(parameter, part)
 
     def publish(self) -> None:
         """Copies the fp32 shards into the weights that forward passes use."""
         if self.config.zero_stage == 3:
             for group in range(len(self.optimizer.fp16_groups)):
                 self.optimizer._reassign_or_swap_out_partitioned_parameters(group)
+            if self.optimizer.persistent_parameters:  # small ones that ZeRO-3 keeps whole in every process
+                self.optimizer.persistent_parameters[0].all_gather(self.optimizer.persistent_parameters)
             return
         self.optimizer.update_lp_params()
 
@@ -158,7 +177,7 @@ class DeepSpeedEngine:
         self.create_moments(float(next(iter(kinds[STEP].values()))))
         for kind in MOMENTS:
             for name, parameter in self.trained.items():
-                self.fragments.safe_set_full_optimizer_state(parameter, kinds[kind][name].float(), kind)
+                self.write(parameter, kinds[kind][name], kind)
 
     def create_moments(self, steps: float) -> None:
         """Optimizer state of every shard, and the views into it that DeepSpeed addresses parameters by."""
