@@ -170,4 +170,7 @@ def open_map(path: Path, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     if found != size:
         rule = f"must have {size} bytes"
         raise LatentsError(Problem(f"latents.{path.name}", rule, found, "the file was cut or lost: fetch or encode the data again"))
-    return np.memmap(path, dtype=np.uint8, mode="r", shape=(size,)) if size else np.zeros(0, np.uint8)
+    if not size:
+        return np.zeros(0, np.uint8)
+    # A plain view of the map: np.memmap's own slicing costs more than reading a small sample.
+    return np.asarray(np.memmap(path, dtype=np.uint8, mode="r", shape=(size,)).view(np.ndarray))

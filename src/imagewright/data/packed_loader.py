@@ -22,6 +22,7 @@ from imagewright.data.packing_plan import (
     draw,
     draw_edges,
     hierarchical_weights,
+    mix,
     pack_window,
     stream,
     window_bounds,
@@ -103,6 +104,7 @@ class PackedLoader:
         self.quarantined: set[str] = set()
         self.epoch, self.window, self.pack = 0, 0, 0
         self.edges = draw_edges(self.weights)
+        self.noise_key = stream("noise", seed, stage, dataset.digest).integers(0, 2**63, 1).astype(np.uint64)
         self.planned: tuple[int, int] = (-1, -1)
         self.packs: list[list[PackEntry]] = []
 
@@ -189,15 +191,16 @@ class PackedLoader:
             weights=weights,
             sample_keys=tuple(sample.sample_key for sample in found) or ("",),
             categories=tuple(sample.category for sample in found) or ("",),
-            noise_seeds=tuple(self.noise_seed(entry) for entry in kept) or (0,),
+            noise_seeds=self.noise_seeds(kept) or (0,),
             num_tokens=sum(entry.tokens for entry in kept),
             stage=self.stage,
         )
 
-    def noise_seed(self, entry: PackEntry) -> int:
-        """63-bit seed of one draw entry; SplitMix-style mixing keeps neighbouring entries independent."""
-        mixed = np.random.SeedSequence([self.seed, self.stage, entry.epoch, entry.position]).generate_state(1, np.uint64)[0]
-        return int(mixed) >> 1
+    def noise_seeds(self, entries: list[PackEntry]) -> tuple[int, ...]:
+        """63-bit seed of every draw entry: a keyed mix of its epoch and position, so neighbouring entries are independent."""
+        parts = np.array([[entry.epoch, entry.position] for entry in entries], dtype=np.uint64).reshape(-1, 2)
+        mixed = mix(mix(parts[:, 0] + self.noise_key) + parts[:, 1])
+        return tuple((mixed >> np.uint64(1)).tolist())
 
     def quarantine(self, key: str) -> None:
         """Notes a corrupt sample once."""

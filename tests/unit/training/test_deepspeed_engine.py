@@ -83,3 +83,17 @@ def test_two_torch_processes_equal_one(tmp_path: Path, whole: Trained) -> None:
 def test_zero_on_two_processes_with_accumulation_equals_one_process(tmp_path: Path, whole: Trained, stage: int) -> None:
     sharded = train(tmp_path / "run", tmp_path / "out", processes=2, engine="deepspeed", stage=stage, cuts="5,11,9,7")
     assert_equal(whole, sharded)
+
+
+@pytest.mark.e2e
+@pytest.mark.compiler
+def test_a_zero_2_checkpoint_continues_under_zero_3_and_in_one_plain_process(tmp_path: Path, whole: Trained) -> None:
+    run = tmp_path / "run"
+    train(run, tmp_path / "first", processes=2, engine="deepspeed", stage=2, cuts="16,16", steps=2)
+    third = train(run, tmp_path / "second", processes=2, engine="deepspeed", stage=3, cuts="16,16", steps=3)
+    last = train(run, tmp_path / "third", steps=STEPS)
+    assert (third.resumed_from, last.resumed_from) == (2, 3)
+    for name, tensor in whole.weights.items():
+        assert torch.allclose(tensor, last.weights[name], rtol=1e-4, atol=1e-5), name
+    for name, tensor in whole.average.items():
+        assert torch.allclose(tensor, last.average[name], rtol=1e-4, atol=1e-5), name
