@@ -1,0 +1,46 @@
+"""Section `sft`: top-down domains, supervised fine-tuning and the domain experts that later teach the distillation."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from imagewright.config.base import Section
+from imagewright.config.pretrain import PretrainStage
+
+
+class ExpertConfig(Section):
+    """LoRA adapters, one per domain, on the shared frozen SFT weights."""
+
+    rank: int = Field(default=16, ge=1, le=1024)
+    """Rank of the adapters (DiffSynth-Studio trains this model with 32)."""
+    alpha: float = Field(default=16.0, gt=0.0)
+    """Scale is alpha / rank."""
+    stage: PretrainStage = PretrainStage(steps=50, learning_rate=1e-3)
+    """Steps and learning rate of each expert; adapters take about ten times the rate of full weights."""
+
+
+class SftConfig(Section):
+    """Supervised fine-tuning on high-demand domains."""
+
+    domains: tuple[str, ...] = Field(default=("scenes_flat", "scenes_outlined", "scenes_dark", "scenes_counting"), min_length=1)
+    """Packaged domain files, or paths of files ending in .yaml."""
+    languages: tuple[str, ...] = Field(default=("en",), min_length=1)
+    """Languages of the diversified prompts (those the text encoder reads)."""
+    stage: PretrainStage = PretrainStage(steps=50, learning_rate=1e-5)
+    """Steps, learning rate and batches (Qwen-Image-2.0 fine-tunes at 1e-5)."""
+    experts: ExpertConfig = ExpertConfig()
+    """The domain experts."""
+    validation_samples: int = Field(default=64, ge=0, le=4096)
+    """Samples held out of fine-tuning, over all domains."""
+    min_expert_gain: float = Field(default=0.0)
+    """An expert teaches its domain only when the lower bound of its gain over the SFT model is above this."""
+
+    @model_validator(mode="after")
+    def domains_differ(self) -> Self:
+        """Refuses a domain named twice."""
+        twice = sorted({name for name in self.domains if self.domains.count(name) > 1})
+        if twice:
+            raise ValueError(f"domains names {', '.join(twice)} more than once")
+        return self
