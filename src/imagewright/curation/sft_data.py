@@ -46,7 +46,9 @@ def build_sft_data(
         card[domain.name] = {"title": domain.title, **counts}
         for row in picked:
             chosen.setdefault(row.sample_key, (domain, row))
-    prompts = {key: diversify(caption_pairs(row, config.languages), rewriter, domain.forms, rejected) for key, (domain, row) in chosen.items()}
+    prompts = {
+        key: diversify(caption_pairs(row, config.languages), rewriter, domain.forms, rejected) for key, (domain, row) in chosen.items()
+    }
     written = write(dataset, {key: domain.name for key, (domain, _) in chosen.items()}, prompts, encode, output)
     totals = {"samples": written, "prompts": sum(map(len, prompts.values())), "rejected_prompts": rejected.total(), "domains": len(card)}
     content = {"domains": card, "prompts": totals, "rejected": dict(sorted(rejected.items())), "languages": list(config.languages)}
@@ -60,7 +62,9 @@ def training_rows(curated: Path) -> tuple[list[ManifestRow], dict[str, dict[str,
     names = [name for name in table.column_names if name.startswith(SCORE_PREFIX)]
     columns = {name.removeprefix(SCORE_PREFIX): table.column(name).to_pylist() for name in names}
     rows = list(table_to_rows(table))
-    scores = {row.sample_key: {name: values[at] for name, values in columns.items() if values[at] is not None} for at, row in enumerate(rows)}
+    scores = {
+        row.sample_key: {name: values[at] for name, values in columns.items() if values[at] is not None} for at, row in enumerate(rows)
+    }
     return rows, scores
 
 
@@ -85,7 +89,9 @@ def caption_pairs(row: ManifestRow, languages: Sequence[str]) -> dict[str, tuple
     for language in languages:
         captions = [caption for caption in row.captions if caption.language == language and caption.text.strip()]
         if captions:
-            short = min(captions, key=lambda caption: SHORTEST_FIRST.index(caption.form) if caption.form in SHORTEST_FIRST else len(SHORTEST_FIRST))
+            short = min(
+                captions, key=lambda caption: SHORTEST_FIRST.index(caption.form) if caption.form in SHORTEST_FIRST else len(SHORTEST_FIRST)
+            )
             pairs[language] = (short.text, max(captions, key=lambda caption: len(caption.text)).text)
     return pairs
 
@@ -97,7 +103,10 @@ def write(
     texts = sorted({prompt.text for found in prompts.values() for prompt in found})
     embeds = dict(zip(texts, encode(texts), strict=True))
     written = 0
-    with LatentsWriter(output, dataset.contract, dataset.empty_prompt) as writer, (output / PROMPTS_FILE).open("w", encoding="utf-8") as log:
+    with (
+        LatentsWriter(output, dataset.contract, dataset.empty_prompt) as writer,
+        (output / PROMPTS_FILE).open("w", encoding="utf-8") as log,
+    ):
         for index in range(len(dataset)):
             key = dataset.sample_key(index)
             if not prompts.get(key):
