@@ -14,6 +14,7 @@ from imagewright.config.model import ModelConfig
 from imagewright.config.placement import PlacementConfig
 from imagewright.config.pretrain import PretrainConfig
 from imagewright.config.serving import ServingConfig
+from imagewright.config.sft import SftConfig
 from imagewright.config.text_encoder import TextEncoderConfig
 from imagewright.config.training import TrainingConfig
 from imagewright.config.vae import VaeConfig
@@ -46,6 +47,8 @@ class Config(Section):
     """Stages of base training."""
     gate: GateConfig = GateConfig()
     """What a model must show before it becomes champion."""
+    sft: SftConfig = SftConfig()
+    """Top-down domains, supervised fine-tuning and domain experts."""
     serving: ServingConfig = ServingConfig()
     """The bundle's sampler and the limits of the image server."""
     placement: PlacementConfig = PlacementConfig()

@@ -20,38 +20,10 @@ MAX_PROMPT_CHARS = 4000
 
 QUOTED = re.compile(r'"([^"]+)"|“([^”]+)”|「([^」]+)」|『([^』]+)』|(?<!\w)\'([^\']+)\'(?!\w)')
 # Words that carry no picture; what a keyword prompt leaves out.
-STOP_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "is",
-        "are",
-        "was",
-        "were",
-        "of",
-        "on",
-        "in",
-        "at",
-        "with",
-        "and",
-        "there",
-        "this",
-        "that",
-        "it",
-        "its",
-        "shows",
-        "show",
-        "picture",
-        "image",
-        "drawn",
-        "simple",
-        "style",
-        "to",
-        "for",
-        "by",
-    ]
-)
+STOP_WORDS = frozenset({
+    "a", "an", "the", "is", "are", "was", "were", "of", "on", "in", "at", "and", "with", "there", "this", "that", "it", "its",
+    "shows", "show", "picture", "image", "drawn", "simple", "style", "to", "for", "by",
+})  # fmt: skip
 ENGLISH: Mapping[PromptForm, Sequence[str]] = {
     "request": ("Could you draw {what} for me?", "I would like {what}.", "Can I get {what}, please?", "I need {what}."),
     "instruction": ("Draw {what}.", "Create an image of {what}.", "Generate {what}.", "Make a picture that shows {what}."),

@@ -20,7 +20,7 @@ from imagewright.data.manifest import MANIFEST_NAME, ManifestRow, read_manifest,
 CARD_FILE = "card.json"
 PROMPTS_FILE = "prompts.jsonl"
 SCORE_PREFIX = "score_"
-SHORTEST_FIRST = ("short", "user", "medium", "tags", "original", "long")
+RANK = {form: rank for rank, form in enumerate(("short", "user", "medium", "tags", "original", "long"))}
 
 Encode = Callable[[Sequence[str]], list[Tensor]]
 
@@ -89,9 +89,7 @@ def caption_pairs(row: ManifestRow, languages: Sequence[str]) -> dict[str, tuple
     for language in languages:
         captions = [caption for caption in row.captions if caption.language == language and caption.text.strip()]
         if captions:
-            short = min(
-                captions, key=lambda caption: SHORTEST_FIRST.index(caption.form) if caption.form in SHORTEST_FIRST else len(SHORTEST_FIRST)
-            )
+            short = min(captions, key=lambda caption: RANK.get(caption.form, len(RANK)))
             pairs[language] = (short.text, max(captions, key=lambda caption: len(caption.text)).text)
     return pairs
 

@@ -18,7 +18,7 @@ from imagewright.data.latents import LatentsDataset
 from imagewright.data.packed_loader import PackedLoader
 from imagewright.data.staged_loader import StagedLoader
 from imagewright.methods.pretrain import TRANSFORMER, PretrainMethod, choose_held_out, validation_batches
-from imagewright.models.diffusers_adapter import save_transformer
+from imagewright.models.diffusers_adapter import load_transformer, save_transformer
 from imagewright.models.dit import ErnieImageDiT
 from imagewright.tracking.job_run import JobRun
 from imagewright.training.hooks import CurveHook, Hook, ProgressHook
@@ -40,6 +40,12 @@ class Pretraining:
     work: Path
     """Scratch that survives a kill: checkpoints and heartbeats."""
     seed: int = 0
+    method: str = "pretrain"
+    """Name of the method in checkpoints and in `training.json`."""
+    initial: Path | None = None
+    """Transformer folder to start from; none starts from fresh weights of `model`."""
+    parent: str = ""
+    """Payload digest of the initial weights."""
 
 
 def run_pretraining(
@@ -78,7 +84,7 @@ def build_trainer(
     held_out = choose_held_out(dataset, pretrain.validation_samples)
     loader = build_loader(settings, dataset, held_out, run, world)
     torch.manual_seed(settings.seed)
-    transformer = ErnieImageDiT(settings.model)
+    transformer = load_transformer(settings.initial) if settings.initial else ErnieImageDiT(settings.model)
     transformer.set_checkpointing(CHECKPOINTING[training.activation_checkpointing])
     validation = validation_batches(dataset, held_out, pretrain.stages[-1].batching.pack_tokens)
     method = PretrainMethod(transformer, pretrain, validation, world.device)
@@ -127,7 +133,8 @@ def fingerprint(settings: Pretraining, dataset: LatentsDataset) -> dict[str, Any
     """What a checkpoint must agree with: the model, the data, the optimizer, the stages and the seed."""
     training = settings.training
     return {
-        "method": "pretrain",
+        "method": settings.method,
+        "parent": settings.parent,
         "model": settings.model.model_dump(mode="json"),
         "latents": dataset.digest,
         "optimizer": training.optimizer,
@@ -160,9 +167,9 @@ def export(trainer: Trainer, settings: Pretraining, dataset: LatentsDataset, out
     if average:
         save_transformer(shape, output / "ema", state=complete(average, weights))
     about = {
-        "method": "pretrain",
+        "method": settings.method,
         "step": trainer.step,
-        "parent_digest": "",
+        "parent_digest": settings.parent,
         "latents_digest": dataset.digest,
         "contract": dataset.contract.model_dump(mode="json"),
     }

@@ -106,18 +106,17 @@ def load_adapter(model: ErnieImageDiT, name: str, folder: Path) -> None:
 def check_fit(model: nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
     """Raises AdapterError unless every weight belongs to a projection of this model, with its shape."""
     layers = dict(model.named_modules())
+    fix = "use an expert of the same base"
     problems = []
     for key, tensor in weights.items():
         path, _, kind = key.rpartition(".lora_")
         layer = layers.get(path)
         target = getattr(layer, "base_layer", layer)
         if not isinstance(target, nn.Linear):
-            problems.append(Problem(f"adapter.{key}", "belongs to no projection of this model", None, "use an expert of the same base"))
-        elif (kind.startswith("A") and tensor.shape[-1] != target.in_features) or (
-            kind.startswith("B") and tensor.shape[0] != target.out_features
-        ):
-            problems.append(
-                Problem(f"adapter.{key}", "has another width than the model", list(tensor.shape), "use an expert of the same base")
-            )
+            problems.append(Problem(f"adapter.{key}", "belongs to no projection of this model", None, fix))
+            continue
+        expected, given = (target.in_features, tensor.shape[-1]) if kind.startswith("A") else (target.out_features, tensor.shape[0])
+        if expected != given:
+            problems.append(Problem(f"adapter.{key}", f"has another width than the model ({expected})", given, fix))
     if problems or not weights:
         raise AdapterError(problems[:10] or [Problem("adapter", "holds no weights", str(folder))])

@@ -1,0 +1,24 @@
+"""Job `finetune-sft`: base weights and domain data -> SFT weights and one LoRA expert per domain."""
+
+from __future__ import annotations
+
+from imagewright.jobs.job import Job, JobContext, Outcome
+
+JOB = Job(name="finetune-sft", stage="sft", kind="model", inputs=("base", "sft_data"), sections=("sft", "training"))
+
+
+def run(context: JobContext) -> Outcome:
+    """Fine-tunes the whole model, then each expert; says of every expert whether it beats the SFT model on its own domain."""
+    from imagewright.methods.sft import SftRun, run_sft
+
+    settings = SftRun(
+        sft=context.config.sft,
+        training=context.config.training,
+        base=context.input_path("base"),
+        base_digest=context.inputs["base"].record.digest,
+        data=context.input_path("sft_data"),
+        work=context.work,
+        seed=context.seed,
+    )
+    metrics = run_sft(settings, context.output, context.run, context.console)
+    return Outcome(metrics=metrics, counts={"experts": len(context.config.sft.domains)})
