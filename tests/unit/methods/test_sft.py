@@ -1,0 +1,75 @@
+"""Fine-tuning lowers its domains' loss, every expert knows whether it beats the model it grew from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pretrain_cases import BATCHING, TRAINING, settings, write_latents
+
+from imagewright.config.pretrain import PretrainStage
+from imagewright.config.sft import ExpertConfig, SftConfig
+from imagewright.methods.pretrain_run import run_pretraining
+from imagewright.methods.sft import SftError, SftRun, gain_of, merge_weights, run_sft
+from imagewright.models.adapters import load_adapter
+from imagewright.models.diffusers_adapter import load_transformer
+from imagewright.tracking.job_run import NullRun
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base")
+    run_pretraining(settings(folder), folder / "out", NullRun())
+    return folder / "out"
+
+
+def sft_run(folder: Path, base: Path, domains: tuple[str, ...] = ("c0", "c1")) -> SftRun:
+    data = folder / "data"
+    if not data.exists():
+        write_latents(data)
+    stage = PretrainStage(steps=30, learning_rate=5e-3, batching=BATCHING)
+    config = SftConfig(domains=domains, stage=stage, experts=ExpertConfig(rank=4, alpha=8.0, stage=stage), validation_samples=4)
+    return SftRun(config, TRAINING, base, "b" * 64, data, folder / "work", 0)
+
+
+def test_sft_lowers_the_loss_of_every_domain_and_writes_one_expert_each(tmp_path: Path, base: Path) -> None:
+    metrics = run_sft(sft_run(tmp_path, base), tmp_path / "out", NullRun())
+    for domain in ("c0", "c1"):
+        assert metrics[f"sft/validation_loss_{domain}"] < metrics[f"sft/validation_loss_before_{domain}"]
+    told = json.loads((tmp_path / "out" / "experts" / "experts.json").read_text())
+    assert set(told) == {"c0", "c1"}
+    assert all(expert["low"] <= expert["gain"] <= expert["high"] for expert in told.values())
+    model = load_transformer(tmp_path / "out" / "ema")
+    for domain in told:
+        load_adapter(model, domain, tmp_path / "out" / "experts" / domain)
+    about = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert (about["method"], about["parent_digest"]) == ("sft", "b" * 64)
+
+
+def test_data_without_the_domains_is_refused(tmp_path: Path, base: Path) -> None:
+    with pytest.raises(SftError, match="not all in the data"):
+        run_sft(sft_run(tmp_path, base, ("c0", "c1", "c2")), tmp_path / "out", NullRun())
+
+
+def test_a_gain_has_an_interval_and_noise_does_not_teach() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.uniform(1, 2, 200)
+    better = gain_of(base, base * 0.9, 0)
+    assert better.value == pytest.approx(0.1)
+    assert better.teaches(0.0)
+    assert not gain_of(base, base + rng.normal(0, 0.1, 200), 0).teaches(0.0)
+    assert not gain_of(np.zeros(0), np.zeros(0), 0).teaches(0.0)
+
+
+def test_merging_is_the_weighted_mean_and_weights_must_sum_to_one() -> None:
+    first, second = {"w": torch.tensor([0.0, 4.0])}, {"w": torch.tensor([2.0, 0.0])}
+    torch.testing.assert_close(merge_weights([first, second], [0.25, 0.75])["w"], torch.tensor([1.5, 1.0]))
+    torch.testing.assert_close(merge_weights([first], [1.0])["w"], first["w"])
+    for weights in ([0.5, 0.6], [1.0]):
+        with pytest.raises(SftError, match="sum to 1"):
+            merge_weights([first, second], weights)
+    with pytest.raises(SftError, match="variants of one model"):
+        merge_weights([first, {"v": torch.zeros(2)}], [0.5, 0.5])
