@@ -98,8 +98,10 @@ class SessionDelivery:
         try:
             if kind == "p":
                 self._server.log_batch(run, params=values)
-            elif kind == "t":
-                self._server.log_batch(run, tags=values)
+            elif kind in {"t", "e"}:
+                if values:
+                    self._server.log_batch(run, tags=values)
+                self._keep_event(entry)
             elif kind == "d":
                 self._server.log_dataset(run, values["name"], values["digest"], values["uri"], values["context"])
             elif kind == "end":
@@ -110,6 +112,15 @@ class SessionDelivery:
                     self._send_entry(run, entry | {"v": {name: value}})
             else:
                 self._set_aside(run, [entry], error)
+
+    def _keep_event(self, entry: Entry) -> None:
+        """Collects events in one file, uploaded at the end; done here, so that a slow disk does not hold whoever logs."""
+        if "event" in entry:
+            try:
+                with self._session.events_file.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(entry["event"]) + "\n")
+            except OSError as error:
+                logger.warning("event %s could not be kept: %s", entry["event"], error)
 
     def _send_unwritten(self, binding: Binding) -> bool:
         """While the disk refuses lines, those in memory go to the server directly."""
@@ -147,6 +158,9 @@ class SessionDelivery:
     def end(self) -> None:
         """When no line is left and none will come: uploads the events, notes whether all has arrived. Raises ServerDownError."""
         if self._session.events_file.exists():
+            # A kill between keeping an event and acknowledging it keeps it again; its number tells it from a true repetition.
+            lines = dict.fromkeys(self._session.events_file.read_text(encoding="utf-8").splitlines(keepends=True))
+            self._session.events_file.write_text("".join(lines), encoding="utf-8")
             self._server.upload(self.bind().run, self._session.events_file, "events")
             self._session.events_file.unlink()
         self.drained = not list((self._session.folder / "artifacts").glob("*/target.json"))

@@ -13,7 +13,7 @@ from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 from mlflow.exceptions import MlflowException
 
 from imagewright.errors import InputError, Problem
-from imagewright.storage.records import URI_PREFIX
+from imagewright.storage.digests import URI_PREFIX
 from imagewright.tracking.scores import EVIDENCE_TAG, Score, score_tags, scores_of
 
 LineageName = Literal["base", "sft", "dpo", "turbo", "enhancer", "aes"]

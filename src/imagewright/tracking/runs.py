@@ -107,14 +107,9 @@ class MlflowRun:
         step, detail = check_step(step), detail[:MAX_EVENT_CHARS]
         with self._lock:
             count = self._num_events[name] = self._num_events.get(name, 0) + 1
-            event = {"name": name, "step": step, "time_ms": time.time_ns() // 1_000_000, "detail": detail}
-            try:
-                with self._session.events_file.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(event) + "\n")
-            except OSError as error:
-                logger.debug("event %s could not be kept: %s", name, error)
-        if count <= MAX_EVENT_TAGS:
-            self._append("t", {f"event.{name}.{step}": detail})
+        event = {"name": name, "step": step, "time_ms": time.time_ns() // 1_000_000, "number": count, "detail": detail}
+        tag = {f"event.{name}.{step}": detail} if count <= MAX_EVENT_TAGS else {}
+        self._writer.append([encode({"k": "e", "v": tag, "event": event})])
 
     def close(self, status: RunStatus = "FINISHED", headline: Mapping[str, Any] | None = None, report: Path | None = None) -> None:
         if self._closed:

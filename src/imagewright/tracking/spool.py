@@ -6,7 +6,8 @@ One session folder per process that logs: `session.json` (who), `NNNNNNNN.log` s
 What survives what: a line is handed to the kernel before `append` returns, so `kill -9` loses nothing; a background thread calls
 fdatasync once a second, so a power cut loses at most that second. A sync in the caller would be safer against the power cut and
 would stop training for as long as the disk pleases (hundreds of milliseconds on network disks), so it is not done there. For the same
-reason the write itself happens in a thread (spool_writer.py): a caller waits for it 40 ms at most.
+reason the write itself happens in a thread (spool_writer.py): a caller waits
+40 ms at most for a disk that hangs.
 """
 
 from __future__ import annotations

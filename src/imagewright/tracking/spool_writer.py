@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ class SpoolWriter:
         self._dirty = False
         lock = threading.Lock()
         self._work, self._done = threading.Condition(lock), threading.Condition(lock)
+        self._file_lock, self._in_write = threading.Lock(), False
         self._pending: deque[bytes] = deque()
         self._accepted = self._settled = 0
         self._stop = threading.Event()
@@ -45,7 +47,12 @@ class SpoolWriter:
             thread.start()
 
     def append(self, lines: Sequence[bytes]) -> bool:
-        """Hands lines to the disk; True when they are there. Returns after 40 ms in any case: then they are in memory and follow."""
+        """Hands lines to the disk; True when they are there.
+
+        False, after 40 ms at most, while a write hangs in the disk: then the lines are in memory and follow. A writer thread that merely
+        got no processor is not waited for: after 20 ms the caller writes itself, so that starved machines lose nothing to `kill -9`.
+        """
+        started = time.monotonic()
         with self._work:
             if len(self._pending) + len(lines) > MAX_UNWRITTEN_LINES:
                 self.num_dropped += len(lines)
@@ -54,8 +61,17 @@ class SpoolWriter:
             self._accepted += len(lines)
             target = self._accepted
             self._work.notify()
-            self._done.wait_for(lambda: self._settled >= target or self.failing, timeout=MAX_BLOCK_SECONDS)
-            return self._settled >= target
+        while True:
+            with self._work:
+                if self._done.wait_for(lambda: self._settled >= target or self.failing, timeout=MAX_BLOCK_SECONDS / 2):
+                    return self._settled >= target
+            if self._file_lock.acquire(blocking=False):
+                try:
+                    self._drain()
+                finally:
+                    self._file_lock.release()
+            elif self._in_write and time.monotonic() - started >= MAX_BLOCK_SECONDS:
+                return False
 
     def take_unwritten(self, limit: int) -> list[bytes]:
         """While the disk fails: removes and returns up to `limit` lines that are only in memory, for delivery past the disk."""
@@ -90,12 +106,19 @@ class SpoolWriter:
                 if self.failing and not self._stop.is_set():
                     self._work.wait(RETRY_SECONDS)
                 self._work.wait_for(lambda: self._pending or self._stop.is_set())
-                lines = list(self._pending)
-                self._pending.clear()
             closing = self._stop.is_set()  # asked before the write: a disk that got space just before closing gets its last try
-            if not lines or (self._write(lines) < len(lines) and closing):
+            with self._file_lock:
+                complete = self._drain()
+            if closing and not (complete and self._pending):
                 break
         os.close(self._file)
+
+    def _drain(self) -> bool:
+        """Writes what waits, with the file lock held; whether all of it is on disk."""
+        with self._work:
+            lines = list(self._pending)
+            self._pending.clear()
+        return not lines or self._write(lines) == len(lines)
 
     def _write(self, lines: Sequence[bytes]) -> int:
         """Writes whole lines, returns how many; a line cut short is marked and written again, so no line is ever half read."""
@@ -103,10 +126,14 @@ class SpoolWriter:
         try:
             if self._size > self._segment_bytes and not self._torn:
                 self._rotate()
-            size = os.write(self._file, prefix + b"".join(lines)) - len(prefix)
+            data = prefix + b"".join(lines)
+            self._in_write = True
+            size = os.write(self._file, data) - len(prefix)
             reason = "" if size == sum(map(len, lines)) else "the disk took only a part"
         except OSError as error:
             size, reason = -len(prefix), error.strerror or str(error)
+        finally:
+            self._in_write = False
         self._size += max(size, 0) + len(prefix)
         count = 0
         while count < len(lines) and len(lines[count]) <= size:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import http.client
-import os
-import socket
-import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "fixtures"))
+from mlflow_server import running_mlflow
 
 
 @pytest.fixture(scope="session")
@@ -30,25 +30,10 @@ def wait_until() -> Callable[[Callable[[], bool]], None]:
 
 
 @pytest.fixture(scope="session")
-def server_uri(tmp_path_factory: pytest.TempPathFactory, wait_until: Callable[[Callable[[], bool]], None]) -> Iterator[str]:
+def server_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of an MLflow server on SQLite."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts")]
-    environment = dict(os.environ, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    uri = f"http://127.0.0.1:{port}"
-    try:
-        wait_until(lambda: answers(uri) or process.poll() is not None)
-        assert process.poll() is None, (folder / "log").read_text()
+    with running_mlflow(tmp_path_factory.mktemp("mlflow")) as uri:
         yield uri
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 @pytest.fixture
@@ -117,11 +102,3 @@ def unreliable(server_uri: str) -> Iterator[UnreliableServer]:
     server = UnreliableServer(server_uri)
     yield server
     server.stop()
-
-
-def answers(uri: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{uri}/health", timeout=2) as response:  # noqa: S310 - a loopback address of ours
-            return bool(response.status == 200)
-    except OSError:
-        return False
