@@ -65,6 +65,31 @@ class PostersConfig(Section):
     """Share kept out of training (split validation)."""
 
 
+class ExternalSource(Section):
+    """Images the user brings."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]{0,30}$")
+    """Name of the source in the manifest and in sample keys."""
+    kind: Literal["folder", "webdataset", "parquet"]
+    """A folder with captions beside the images, WebDataset tars, or a Parquet table."""
+    path: str
+    """Local path."""
+    licence: str
+    """Licence of every image; the filter refuses what its list does not name."""
+    style: str = ""
+    """Style recorded for every image."""
+    image_column: str = "image"
+    """Parquet: bytes of the image (or a struct with `bytes`)."""
+    url_column: str = "url"
+    """Parquet: where to download the image, when there are no bytes."""
+    caption_column: str = "caption"
+    """Parquet: caption."""
+    max_bytes: int = Field(default=32 << 20, ge=1024)
+    """Largest download."""
+    max_seconds: float = Field(default=20.0, gt=0)
+    """Longest download, redirects included."""
+
+
 class CorruptConfig(Section):
     """Known faults mixed into the pool: the share of samples that get each. The side table faults.parquet says which."""
 
@@ -103,6 +128,8 @@ class DataConfig(Section):
     """OpenMoji and Noto pictures."""
     posters: PostersConfig = PostersConfig()
     """Typeset pictures."""
+    external: tuple[ExternalSource, ...] = ()
+    """Folders, tars and tables the user brings."""
     corrupt: CorruptConfig = CorruptConfig()
     """Faults mixed in."""
     samples_per_shard: int = Field(default=1024, ge=1, le=1_000_000)

@@ -10,6 +10,7 @@ from imagewright.config.data import DataConfig
 from imagewright.data.manifest import MANIFEST_NAME, ManifestRow, ManifestWriter
 from imagewright.data.shards import SHARDS_FOLDER, SampleLocation, ShardWriter
 from imagewright.sources.emoji import emoji_samples
+from imagewright.sources.external import external_samples
 from imagewright.sources.faults import FAULTS_NAME, Fault, corrupt, write_faults
 from imagewright.sources.posters import poster_samples
 from imagewright.sources.samples import RawSample
@@ -19,21 +20,25 @@ from imagewright.sources.scenes import scene_samples
 def ingest(section: DataConfig, output: Path, seed: int) -> dict[str, int]:
     """Writes `output/shards/*.tar` and `output/manifest.parquet` from every source of `section`.
 
-    With faults mixed in, `output/faults.parquet` lists them. Returns counts: num_samples, num_<split>, num_source_<name> and
-    num_fault_<name>. The same (section, seed) gives the same bytes.
+    With faults mixed in, `output/faults.parquet` lists them. Returns counts: num_samples, num_<split>, num_source_<name>,
+    num_skipped_<reason> and num_fault_<name>. The same (section, seed) gives the same bytes.
     """
     faults: list[Fault] = []
-    counts = write_pool(corrupt(all_samples(section, seed), section.corrupt, seed, faults), output, section.samples_per_shard)
+    skipped: Counter[str] = Counter()
+    counts = write_pool(corrupt(all_samples(section, seed, skipped), section.corrupt, seed, faults), output, section.samples_per_shard)
     if any(share for _, share in section.corrupt):
         write_faults(output / FAULTS_NAME, faults)
+    counts |= {f"num_skipped_{reason}": count for reason, count in sorted(skipped.items())}
     return counts | {f"num_fault_{name}": count for name, count in sorted(Counter(fault.fault for fault in faults).items())}
 
 
-def all_samples(section: DataConfig, seed: int) -> Iterator[RawSample]:
-    """Samples of every enabled source, in a fixed order."""
+def all_samples(section: DataConfig, seed: int, skipped: Counter[str]) -> Iterator[RawSample]:
+    """Samples of every enabled source, in a fixed order; `skipped` counts external entries that were passed over, by reason."""
     yield from scene_samples(section.scenes, seed)
     yield from emoji_samples(section.emoji)
     yield from poster_samples(section.posters, seed)
+    for external in section.external:
+        yield from external_samples(external, skipped)
 
 
 def write_pool(samples: Iterable[RawSample], output: Path, samples_per_shard: int) -> dict[str, int]:
