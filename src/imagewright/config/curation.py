@@ -35,7 +35,7 @@ class FilterConfig(Section):
     """Quality estimated from a JPEG's quantisation table below this: compression."""
     min_entropy: float = Field(default=0.05, ge=0, le=8)
     """Bits of the grey histogram below this: blank."""
-    max_blur: float = Field(default=0.36, ge=0, le=1)
+    max_blur: float = Field(default=0.4, ge=0, le=1)
     """Share of the gradients that survive a second blur (Crete et al., 2007) above this: blur."""
     max_border: float = Field(default=0.95, ge=0, le=1)
     """Share of the picture outside its content box above this: border."""
@@ -55,9 +55,9 @@ class DedupConfig(Section):
 
     max_hamming: int = Field(default=8, ge=0, le=16)
     """Perceptual hashes at most this many bits apart are compared by thumbnail."""
-    max_thumbnail_difference: float = Field(default=6.0, ge=0, le=255)
+    max_thumbnail_difference: float = Field(default=3.2, ge=0, le=255)
     """Mean absolute difference of 12 x 12 RGB thumbnails after a gain fit, of 255: at most this is a duplicate."""
-    max_cell_difference: float = Field(default=72.0, ge=0, le=255)
+    max_cell_difference: float = Field(default=36.0, ge=0, le=255)
     """Largest difference of one thumbnail cell, of 255: at most this is a duplicate."""
     min_cosine: float = Field(default=1.0, ge=0, le=1)
     """Embeddings at least this similar are duplicates; 1 switches the tier off."""

@@ -120,6 +120,7 @@ def mark_duplicates(table: pa.Table, section: CurationConfig, earlier: Path | No
         has_hash=both["phash"].is_valid().to_numpy(zero_copy_only=False),
         thumbnails=thumbnails,
         rank=rank_copies(both["split"].to_pylist(), pixels, both["score_bytes_per_pixel"].fill_null(0).to_numpy(), keys, is_earlier),
+        sides_px=np.minimum(both["width"].to_numpy(), both["height"].to_numpy()),
         embeddings=None if before is not None or section.dedup.min_cosine >= 1 else embeddings_of(table.take(pa.array(kept)), section)[0],
     )
     reasons = table["drop_reason"].to_pylist()

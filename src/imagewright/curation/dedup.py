@@ -17,6 +17,7 @@ from imagewright.curation.perceptual_hash import thumbnail_difference
 EXACT, NEAR, EMBEDDING = "duplicate_exact", "duplicate_near", "duplicate_embedding"
 PAIR_BLOCK = 1 << 18
 COSINE_BLOCK = 2048
+FULL_SIDE_PX = 64
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Fingerprints:
     """[N, 432] uint8."""
     rank: np.ndarray
     """[N] int64, the lower the better: the order in which copies are kept."""
+    sides_px: np.ndarray
+    """[N] shorter side: under 64 px one pixel weighs more in a thumbnail cell, so up to twice the difference is forgiven."""
     embeddings: np.ndarray | None = None
     """[N, D] float32 at unit length."""
 
@@ -71,7 +74,8 @@ def near_pairs(prints: Fingerprints, section: DedupConfig) -> np.ndarray:
     for start in range(0, len(candidates), PAIR_BLOCK):
         block = candidates[start : start + PAIR_BLOCK]
         mean, largest = thumbnail_difference(prints.thumbnails[block[:, 0]], prints.thumbnails[block[:, 1]])
-        confirmed.append(block[(mean <= section.max_thumbnail_difference) & (largest <= section.max_cell_difference)])
+        forgive = np.clip(FULL_SIDE_PX / np.maximum(1, prints.sides_px[block].min(axis=1)), 1.0, 2.0)
+        confirmed.append(block[(mean <= section.max_thumbnail_difference * forgive) & (largest <= section.max_cell_difference * forgive)])
     return np.concatenate(confirmed) if confirmed else np.empty((0, 2), np.int64)
 
 

@@ -87,7 +87,7 @@ def measure(data: bytes, limits: DecodeLimits) -> dict[str, Any]:
         "embedding": colour_gradient_embedding(small, grey),
         "score_bytes_per_pixel": len(data) / (width * height),
         "score_jpeg_quality": quality,
-        "score_blur": blur_effect(busiest_channel(small)),
+        "score_blur": min(blur_effect(grey), blur_effect(busiest_channel(small))),
         "score_entropy": entropy(small),
         "score_border": border_share(busiest_channel(small)),
         "score_blocking": blocking(grey),

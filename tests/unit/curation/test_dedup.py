@@ -12,7 +12,14 @@ def prints(digests: list[str], hashes: list[int], rank: list[int], thumbs: np.nd
     count = len(digests)
     thumbnails = np.zeros((count, 432), np.uint8) if thumbs is None else thumbs
     return Fingerprints(
-        [f"k{i}" for i in range(count)], digests, np.array(hashes, np.uint64), np.ones(count, bool), thumbnails, np.array(rank), **more
+        [f"k{i}" for i in range(count)],
+        digests,
+        np.array(hashes, np.uint64),
+        np.ones(count, bool),
+        thumbnails,
+        np.array(rank),
+        np.full(count, 64),
+        **more,
     )
 
 
@@ -44,7 +51,13 @@ def test_like_embeddings_are_duplicates_when_the_tier_is_on() -> None:
 
 def test_an_unreadable_image_is_only_compared_by_bytes() -> None:
     sample = Fingerprints(
-        ["x", "y", "z"], ["a", "b", "a"], np.zeros(3, np.uint64), np.zeros(3, bool), np.zeros((3, 432), np.uint8), np.arange(3)
+        ["x", "y", "z"],
+        ["a", "b", "a"],
+        np.zeros(3, np.uint64),
+        np.zeros(3, bool),
+        np.zeros((3, 432), np.uint8),
+        np.arange(3),
+        np.full(3, 64),
     )
     assert find_duplicates(sample, DedupConfig()) == {2: (EXACT, 0)}
 
