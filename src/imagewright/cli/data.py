@@ -12,12 +12,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from imagewright.cli.data_funnel import show_funnel
+
 if TYPE_CHECKING:
     from imagewright.registry import DataRegistry
     from imagewright.registry.difference import Difference, RowChanges
     from imagewright.registry.distributions import CategoryShift, NumberShift
 
 app = typer.Typer(help="Datasets of the data registry: what there is, what changed, bring it here, commit it.", no_args_is_help=True)
+
+app.command("funnel")(show_funnel)
 
 RegistryUrl = Annotated[
     str, typer.Option("--registry", envvar="IMAGEWRIGHT_REGISTRY_URL", help="Git URL or path; default: beside the local store.")
