@@ -25,7 +25,8 @@ CANDIDATES: list[Any] = [
     "http://changed.example.com",
     "97Gi",
     "5 5 5 5 5",
-    "changed@alias",
+    "sft",
+    "imagewright://sha256/" + "9" * 64,
     "Always",
     "Never",
     "external",
@@ -139,7 +140,7 @@ def test_changing_a_value_changes_what_is_rendered(chart: str, value: Documented
         ("imagewright", {"pods": {"userId": 0}}, "userId"),
         ("imagewright", {"maintenance": {"garbageCollection": {"graceHours": 23}}}, "graceHours"),
         ("imagewright-serving", {"canary": {"weight": 101}}, "weight"),
-        ("imagewright-serving", {"model": {"name": "turbo"}}, "name"),
+        ("imagewright-serving", {"canary": {"payload": "turbo@7"}}, "payload"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_key(chart: str, values: Values, message: str) -> None:
@@ -150,13 +151,7 @@ def test_a_wrong_value_is_refused_with_its_key(chart: str, values: Values, messa
 def test_the_defaults_alone_are_refused_with_everything_that_is_missing() -> None:
     with pytest.raises(HelmError) as refused:
         render("imagewright", {})
-    for key in (
-        "images.control.digest",
-        "objectStore.existingSecret",
-        "objectStore.external.endpoint",
-        "mlflow.database.existingSecret",
-        "annotation.existingSecret",
-    ):
+    for key in ("images.control.digest", "objectStore.existingSecret", "objectStore.external.endpoint", "mlflow.database.existingSecret"):
         assert key in str(refused.value)
 
 
@@ -178,11 +173,13 @@ def test_the_defaults_alone_are_refused_with_everything_that_is_missing() -> Non
             ],
             "must all set a quota for the same resources",
         ),
+        ("imagewright", "annotation", "annotation.existingSecret", "", "annotation.existingSecret: is required"),
         ("imagewright", "training", "images.worker.digest", "", "images.worker.digest: is required"),
         ("imagewright", "bundled", "images.postgresql.digest", "", "images.postgresql.digest: is required"),
         ("imagewright-serving", "canary", "route.enabled", False, "canary.enabled: needs route.enabled"),
         ("imagewright-serving", "canary", "route.gateway", "", "route.gateway: is required"),
-        ("imagewright-serving", "canary", "canary.model", "turbo@champion", "canary.model: must differ"),
+        ("imagewright-serving", "canary", "canary.payload", "", "canary.payload: is required"),
+        ("imagewright-serving", "canary", "apiKeysSecret", "", "apiKeysSecret: is required"),
         ("imagewright-serving", "canary", "platform.s3Secret", "", "platform.s3Secret: is required"),
         ("imagewright-serving", "kserve", "kserve.deploymentMode", "Standard", "needs kserve.deploymentMode=Knative"),
         ("imagewright-serving", "kserve", "route.enabled", True, "contradicts mode=kserve"),

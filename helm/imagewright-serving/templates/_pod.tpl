@@ -1,4 +1,4 @@
-{{/* One server pod, the same for the stable Deployment, the canary and KServe: (list $ model). */}}
+{{/* One server pod, the same for the stable Deployment, the canary and KServe: (list $ payload), an empty payload for the champion. */}}
 
 {{- define "serving.podSettings" -}}
 automountServiceAccountToken: false
@@ -38,12 +38,14 @@ image: {{ printf "%s@%s" $values.image.repository $values.image.digest | quote }
 imagePullPolicy: {{ $values.image.pullPolicy }}
 command: [imagewright, serve]
 args:
-  - --model={{ index . 1 }}
+  - {{ $values.model.lineage }}
   - --host=0.0.0.0
   - --port=8000
-  - --cache=/cache
-  - --max-queue={{ $values.model.maxQueue }}
-  - --drain-seconds={{ $values.pods.drainSeconds }}
+  - --recipe={{ $values.model.recipe }}
+  - --set=serving.max_queue={{ $values.model.maxQueue }}
+  {{- with index . 1 }}
+  - --payload={{ . }}
+  {{- end }}
 envFrom:
   - configMapRef:
       name: {{ $values.platform.contractConfigMap }}
@@ -58,27 +60,26 @@ env:
       secretKeyRef:
         name: {{ $values.platform.s3Secret }}
         key: secret-access-key
-  - {name: HOME, value: /tmp}
-  {{- with $values.apiKeysSecret }}
   - name: IMAGEWRIGHT_API_KEYS
     valueFrom:
       secretKeyRef:
-        name: {{ . }}
+        name: {{ $values.apiKeysSecret }}
         key: api-keys
-  {{- end }}
+  - {name: IMAGEWRIGHT_HOME, value: /cache}
+  - {name: HOME, value: /tmp}
 ports:
   - {name: http, containerPort: 8000}
 startupProbe:
-  httpGet: {path: /health/ready, port: 8000}
+  httpGet: {path: /ready, port: 8000}
   periodSeconds: 5
   failureThreshold: {{ div (add $values.pods.startupSeconds 4) 5 }}
 readinessProbe:
-  httpGet: {path: /health/ready, port: 8000}
+  httpGet: {path: /ready, port: 8000}
   periodSeconds: 5
   timeoutSeconds: 3
 livenessProbe:
   # Liveness does not run the model: a long queue must not get a server killed.
-  httpGet: {path: /health/live, port: 8000}
+  httpGet: {path: /health, port: 8000}
   periodSeconds: 20
   timeoutSeconds: 5
   failureThreshold: 6

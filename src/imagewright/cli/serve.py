@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from imagewright.serving.champion import ModelVersion
+    from imagewright.storage import Store
 
 KEYS_VARIABLE = "IMAGEWRIGHT_API_KEYS"
 
@@ -27,6 +28,7 @@ KEYS_VARIABLE = "IMAGEWRIGHT_API_KEYS"
 def serve(
     model: Annotated[str, typer.Argument(help="Lineage whose champion is served, for example turbo.")] = "turbo",
     bundle: Annotated[Path | None, typer.Option("--bundle", help="Serve this diffusers folder instead of a champion.")] = None,
+    payload: Annotated[str, typer.Option("--payload", help="Serve this payload of the store, champion or not (a canary).")] = "",
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = 8080,
     recipe: Recipe = "debug",
@@ -49,7 +51,10 @@ def serve(
     config = load_recipe(recipe, overrides or []).serving
     metrics = ServerMetrics()
     console = Console()
-    find = folder_version(bundle) if bundle else registry_version(model, run.job_environment(console))
+    if payload and not bundle:
+        find = payload_version(model, payload, run.job_environment(console))
+    else:
+        find = folder_version(bundle) if bundle else registry_version(model, run.job_environment(console))
     champion = Champion(find, config, metrics.image_done)
     with console.status("loading the model"):
         champion.refresh()
@@ -68,6 +73,17 @@ def folder_version(folder: Path) -> Callable[[], ModelVersion]:
     return lambda: version
 
 
+def payload_version(model: str, payload: str, environment: Mapping[str, str]) -> Callable[[], ModelVersion]:
+    """One fixed payload as the version to serve, fetched once, verified; `imagewright://sha256/<digest>` or the digest alone."""
+    from imagewright.serving.champion import ModelVersion
+    from imagewright.storage import store_from_environment
+    from imagewright.storage.digests import parse_digest
+
+    digest = parse_digest(payload)
+    store = store_from_environment({**os.environ, **environment})
+    return lambda: ModelVersion(f"{model}@{digest[:12]}", digest, fetched(store, digest))
+
+
 def registry_version(model: str, environment: Mapping[str, str]) -> Callable[[], ModelVersion]:
     """Asks the promotion log who is champion, and fetches its payload once, verified."""
     from imagewright.serving.champion import ModelVersion
@@ -80,9 +96,14 @@ def registry_version(model: str, environment: Mapping[str, str]) -> Callable[[],
         entry = PromotionLog(store, model).last()
         if entry is None:
             raise InputError(Problem(f"model {model}", "has no champion yet", None, f"imagewright promote {model}@1"))
-        folder = run.home_folder() / "payloads" / entry.digest
-        if not folder.exists():
-            store.get(entry.digest, folder)
-        return ModelVersion(f"{model}@{entry.version}", entry.digest, folder)
+        return ModelVersion(f"{model}@{entry.version}", entry.digest, fetched(store, entry.digest))
 
     return find
+
+
+def fetched(store: Store, digest: str) -> Path:
+    """Local folder of a payload, downloaded when it is not there yet."""
+    folder = run.home_folder() / "payloads" / digest
+    if not folder.exists():
+        store.get(digest, folder)
+    return folder
