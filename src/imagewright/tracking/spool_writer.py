@@ -111,7 +111,9 @@ class SpoolWriter:
                 complete = self._drain()
             if closing and not (complete and self._pending):
                 break
-        os.close(self._file)
+        with self._work:  # the sync thread closes it, after the last sync
+            self._unsynced.append(self._file)
+            self._file = -1
 
     def _drain(self) -> bool:
         """Writes what waits, with the file lock held; whether all of it is on disk."""
@@ -173,7 +175,7 @@ class SpoolWriter:
     def _sync(self) -> None:
         with self._work:
             files, self._unsynced = self._unsynced, []
-            if self._dirty and self._threads[0].is_alive():
+            if self._dirty and self._file >= 0:
                 files.append(os.dup(self._file))
             self._dirty = False
         for file in files:
