@@ -147,3 +147,11 @@ class CurationConfig(Section):
     """Processes that walk partitions."""
     num_slices: int = Field(default=1, ge=1, le=64)
     """Work slices when scoring fans out; each walks every num_slices-th partition."""
+    slice_index: int = Field(default=0, ge=0, lt=64)
+    """The slice that one score-samples job walks."""
+
+    @model_validator(mode="after")
+    def _the_slice_exists(self) -> CurationConfig:
+        if self.slice_index >= self.num_slices:
+            raise ValueError("slice_index must be below num_slices")
+        return self

@@ -1,0 +1,19 @@
+"""Job score-samples: one work slice of the pool's partitions through every scorer; curate-manifest finds the results in the store."""
+
+from __future__ import annotations
+
+from imagewright.jobs.job import Job, JobContext, Outcome
+
+JOB = Job(name="score-samples", stage="curate", inputs=("raw",), sections=("curation",), kind="none", keyed=False)
+
+
+def run(context: JobContext) -> Outcome:
+    """Walks every num_slices-th partition from `curation.slice_index` on. It has no payload: results are shared by content digest, and a
+    retried slice redoes only what is missing.
+    """
+    from imagewright.curation.curate import score
+    from imagewright.curation.shared_results import StoreResults
+
+    section = context.config.curation
+    counts = score(context.input_path("raw"), section, context.work, StoreResults(context.store), section.slice_index)
+    return Outcome(counts=counts)
