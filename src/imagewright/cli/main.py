@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from imagewright.cli import backup, config, data, demo, doctor, job, promotion, run, serve, stack, store
+from imagewright.cli import backup, config, data, demo, doctor, job, plan, promotion, run, serve, stack, store
 from imagewright.errors import InputError
 
 EXIT_BAD_INPUT = 2
@@ -24,6 +24,7 @@ app.command("config")(config.show_config)
 app.add_typer(data.app, name="data")
 app.add_typer(store.app, name="store")
 app.add_typer(backup.app, name="backup")
+app.add_typer(plan.app, name="plan")
 app.command("job")(job.run_one_job)
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
