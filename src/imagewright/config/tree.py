@@ -7,6 +7,7 @@ from pydantic import Field
 from imagewright.config.base import Section
 from imagewright.config.curation import CurationConfig
 from imagewright.config.data import DataConfig
+from imagewright.config.evaluation import EvaluationConfig
 from imagewright.config.gate import GateConfig
 from imagewright.config.kubeflow import KubeflowConfig
 from imagewright.config.latents import EncodingConfig
@@ -55,3 +56,5 @@ class Config(Section):
     """Node pools, accelerators and secrets of each class of jobs."""
     kubeflow: KubeflowConfig = KubeflowConfig()
     """Where `--on kfp` runs."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """How models are sampled and scored."""

@@ -1,0 +1,106 @@
+"""The results file: what the evaluation job hands to reports, comparisons, the gate and the lineage."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from imagewright.config.base import Section
+from imagewright.errors import InputError, Problem
+
+RESULTS_NAME = "results.json"
+MAX_RESULTS_BYTES = 64 << 20
+
+
+class ResultsError(InputError):
+    """A file that should hold evaluation results and does not."""
+
+
+class Score(Section):
+    """One number with the interval that bootstraps its prompts."""
+
+    suite: str
+    split: str
+    """seen (every combination occurs in training) or compositional (held-out combinations)."""
+    task: str
+    """A task of the suite, or overall."""
+    value: float
+    low: float
+    high: float
+    num_prompts: int = Field(ge=1)
+    num_images: int = Field(ge=1)
+
+
+class JudgeCard(Section):
+    """What the judge is worth: shown beside every score it gave."""
+
+    name: str
+    digest: str
+    num_images: int
+    ceiling: float
+    """Ground-truth images, own prompts."""
+    ceiling_through_vae: float
+    """The same after encode-decode: no model behind this autoencoder can score higher."""
+    floors: dict[str, float]
+    ceiling_by_task: dict[str, float] = Field(default_factory=dict)
+    ceiling_through_vae_by_task: dict[str, float] = Field(default_factory=dict)
+    confusion: dict[str, dict[str, dict[str, int]]] = Field(default_factory=dict)
+
+
+class ModelResult(Section):
+    """One row: a model, with or without the enhancer, under fixed sampler settings."""
+
+    lineage: str
+    """base, sft, dpo, turbo."""
+    weights_digest: str
+    revision: str = ""
+    enhancer: bool = False
+    num_steps: int
+    guidance_scale: float
+    shift: float
+    seconds_per_image: float = 0.0
+    """Sampling and decoding, one process, batched; 0 when every image came from the cache."""
+    scores: list[Score]
+    per_prompt: dict[str, float]
+    """Prompt id -> share of its images judged right."""
+    distribution: dict[str, float] = Field(default_factory=dict)
+
+
+class Results(Section):
+    """Everything one evaluation measured."""
+
+    schema_version: Literal[1] = 1
+    judge: JudgeCard
+    prompts: dict[str, str]
+    """Prompt id -> text."""
+    images_per_prompt: int
+    resolution_px: int
+    models: list[ModelResult]
+    grid: str = ""
+    """File name of the fixed-seed grid: one row per prompt, one column per model."""
+    grid_prompts: list[str] = Field(default_factory=list)
+
+    def model(self, lineage: str, *, enhancer: bool = False) -> ModelResult | None:
+        """The row of a model, if it was evaluated."""
+        return next((row for row in self.models if row.lineage == lineage and row.enhancer == enhancer), None)
+
+
+def write_results(results: Results, folder: Path) -> None:
+    """Writes results.json."""
+    (folder / RESULTS_NAME).write_text(json.dumps(results.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_results(path: Path) -> Results:
+    """Reads results.json or the folder that holds it. Raises ResultsError when it is missing, too large or malformed."""
+    path = path / RESULTS_NAME if path.is_dir() else path
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_RESULTS_BYTES + 1)
+        if len(text) > MAX_RESULTS_BYTES:
+            raise ResultsError(Problem("results", f"must be smaller than {MAX_RESULTS_BYTES} bytes", str(path), "evaluate again"))
+        return Results.model_validate_json(text, strict=True)
+    except (OSError, ValidationError) as error:
+        raise ResultsError(Problem("results", f"cannot be read: {error}", str(path), "run evaluate-models again")) from error
