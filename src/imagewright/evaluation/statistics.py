@@ -51,7 +51,8 @@ def bootstrap_groups(groups: Mapping[str, Sequence[float]], resamples: int = 200
     rng = np.random.default_rng(seed)
     means = np.mean([resampled_means(scores, resamples, rng) for scores in filled], axis=0)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(np.mean([scores.mean() for scores in filled])), float(low), float(high))
+    value = float(np.mean([scores.mean() for scores in filled]))
+    return Interval(value, min(value, float(low)), max(value, float(high)))
 
 
 def compare_paired(a: Mapping[str, float], b: Mapping[str, float], resamples: int = 2000, seed: int = 0) -> PairedComparison:

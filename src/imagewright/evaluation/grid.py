@@ -1,0 +1,36 @@
+"""Fixed-seed picture grids: one row per prompt, one column per model, so that stages are compared on the same noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+GAP_PX = 2
+MIN_CELL_PX = 64
+MAX_CELL_PX = 128
+
+
+def write_grid(columns: Sequence[Sequence[NDArray[np.uint8]]], path: Path) -> None:
+    """Writes images[column][row] as one PNG; small pictures are enlarged by a whole factor without smoothing."""
+    rows, side = len(columns[0]), columns[0][0].shape[0]
+    assert all(len(column) == rows for column in columns), "every model paints every prompt of the grid"
+    cell = cell_size(side)
+    step = cell + GAP_PX
+    sheet = Image.new("RGB", (len(columns) * step - GAP_PX, rows * step - GAP_PX), (255, 255, 255))
+    for x, column in enumerate(columns):
+        for y, image in enumerate(column):
+            enlarged = cell % side == 0
+            sheet.paste(
+                Image.fromarray(image).resize((cell, cell), Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS),
+                (x * step, y * step),
+            )
+    sheet.save(path, "PNG", optimize=True)
+
+
+def cell_size(side_px: int) -> int:
+    """Side of one cell of a grid of images of side_px."""
+    return min(MAX_CELL_PX, max(side_px, side_px * -(-MIN_CELL_PX // side_px)))
