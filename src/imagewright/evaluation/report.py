@@ -1,0 +1,222 @@
+"""The report of a run: one HTML file without outside references, from records, results, curves and gate verdicts."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from imagewright.errors import InputError, Problem
+from imagewright.evaluation.grid import GAP_PX, cell_size
+from imagewright.evaluation.results import ModelResult, Results
+from imagewright.evaluation.statistics import compare_paired
+from imagewright.storage.records import Record
+
+MAX_REPORT_BYTES = 5_000_000
+TASK_ORDER = ("single", "two", "counting", "colors", "position", "color_attr", "overall")
+CURVE_BOX = (46.0, 456.0, 8.0, 146.0)
+MAX_CURVE_POINTS = 400
+
+
+class ReportError(InputError):
+    """A report that cannot be written as one small file."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One rule of the gate and what it said."""
+
+    rule: str
+    passed: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything a report may show; what is empty is left out of the page."""
+
+    title: str
+    recipe: str = ""
+    records: Sequence[Record] = ()
+    results: Results | None = None
+    grid_png: bytes = b""
+    curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    """Metric name -> (step, value) points."""
+    gate: Sequence[Verdict] = ()
+
+
+def render_report(data: ReportData) -> str:
+    """Returns the HTML. Raises ReportError at 5 MB or more (mail and MLflow's viewer stay usable below)."""
+    environment = Environment(
+        loader=PackageLoader("imagewright.evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    html = environment.get_template("report.html").render(page_of(data))
+    if len(html.encode()) >= MAX_REPORT_BYTES:
+        fix = "show fewer grid prompts (evaluation.grid_prompts)"
+        raise ReportError(Problem("report", f"must stay below {MAX_REPORT_BYTES} bytes", len(html.encode()), fix))
+    return html
+
+
+def write_report(data: ReportData, path: Path) -> None:
+    """Writes the HTML file."""
+    path.write_text(render_report(data), encoding="utf-8")
+
+
+def page_of(data: ReportData) -> dict[str, Any]:
+    """The template's variables."""
+    results = data.results
+    rows = results.models if results else []
+    cell = cell_size(results.resolution_px) if results else 0
+    verdict = ("passed" if all(row.passed for row in data.gate) else "refused") if data.gate else ""
+    funnel, funnel_note = funnel_rows(data.records)
+    return {
+        "title": data.title,
+        "subtitle": " · ".join(part for part in (f"recipe {data.recipe}" if data.recipe else "", commit_of(data.records)) if part),
+        "verdict": verdict,
+        "tiles": tiles(data),
+        "results": results,
+        "splits": sorted({score.split for row in rows for score in row.scores}, reverse=True),
+        "tasks": [task for task in TASK_ORDER if any(score.task == task for row in rows for score in row.scores)],
+        "cells": lambda split, task: score_cells(results, split, task) if results else [],
+        "model_names": [name_of(row) for row in rows],
+        "grid_data": base64.b64encode(data.grid_png).decode(),
+        "grid_prompts": [results.prompts[key] for key in results.grid_prompts] if results else [],
+        "cell_px": cell,
+        "row_px": cell + GAP_PX,
+        "comparisons": comparisons(rows),
+        "gate": data.gate,
+        "funnel": funnel,
+        "funnel_note": funnel_note,
+        "curves": [curve_of(name, points) for name, points in data.curves.items() if len(points) > 1],
+        "lineage": [lineage_row(record, data.records) for record in data.records],
+        "total_wall": seconds(sum(record.wall_seconds for record in data.records)),
+        "footer": "Self-contained: opens offline. Written by imagewright.",
+    }
+
+
+def tiles(data: ReportData) -> list[dict[str, str]]:
+    """The figures at the top of the page."""
+    found = []
+    if data.results and data.results.models:
+        last = data.results.models[-1]
+        for split, label in (("seen", "seen prompts"), ("compositional", "compositional prompts")):
+            overall = next((score for score in last.scores if score.split == split and score.task == "overall"), None)
+            if overall:
+                found.append({"value": f"{overall.value:.3f}", "label": f"GenEval-style overall, {name_of(last)}, {label}"})
+        found.append({"value": f"{data.results.judge.ceiling_through_vae:.3f}", "label": "ceiling through the autoencoder"})
+        if last.seconds_per_image:
+            found.append(
+                {
+                    "value": f"{1000 * last.seconds_per_image:.0f} ms",
+                    "label": f"per image, {name_of(last)}, {last.num_steps} steps, batched",
+                }
+            )
+    if data.records:
+        found.append(
+            {"value": seconds(sum(record.wall_seconds for record in data.records)), "label": f"wall time of {len(data.records)} steps"}
+        )
+    return found
+
+
+def name_of(row: ModelResult) -> str:
+    """Column name of a model."""
+    return f"{row.lineage} + enhancer" if row.enhancer else row.lineage
+
+
+def score_cells(results: Results, split: str, task: str) -> list[dict[str, Any]]:
+    """One bar per model of a task, with the ceiling through the autoencoder."""
+    by_task = results.judge.ceiling_through_vae_by_task
+    ceiling = results.judge.ceiling_through_vae if task == "overall" else by_task.get(task)
+    return [
+        {"model": name_of(row), "value": score.value, "low": score.low, "high": score.high, "ceiling": ceiling}
+        for row in results.models
+        for score in row.scores
+        if (score.split, score.task) == (split, task)
+    ]
+
+
+def comparisons(rows: Sequence[ModelResult]) -> list[dict[str, Any]]:
+    """Each stage against the one before it."""
+    found = []
+    for before, after in pairwise(rows):
+        compared = compare_paired(after.per_prompt, before.per_prompt)
+        found.append({"names": f"{name_of(after)} against {name_of(before)}", **vars(compared)})
+    return found
+
+
+def funnel_rows(records: Sequence[Record]) -> tuple[list[dict[str, Any]], str]:
+    """Rows of the data funnel from the counts of the curation record, and a sentence that says whether they add up."""
+    record = next(
+        (record for record in records if {"num_in", "num_kept", "num_dropped"} <= record.counts.keys() and "curat" in record.job), None
+    )
+    if record is None:
+        return [], ""
+    total = max(1, record.counts["num_in"])
+    drops = {
+        name.removeprefix("num_dropped_").replace("_", " "): count
+        for name, count in record.counts.items()
+        if name.startswith("num_dropped_")
+    }
+    rows = [{"name": "in", "count": record.counts["num_in"], "share": 1.0, "total": True}]
+    rows += [
+        {"name": name, "count": count, "share": count / total, "total": False}
+        for name, count in sorted(drops.items(), key=lambda item: -item[1])
+    ]
+    rows.append({"name": "kept", "count": record.counts["num_kept"], "share": record.counts["num_kept"] / total, "total": True})
+    exact = record.counts["num_kept"] + record.counts["num_dropped"] == record.counts["num_in"]
+    return rows, f"Kept + dropped {'=' if exact else 'does not equal'} in. Every dropped sample has one reason."
+
+
+def curve_of(name: str, points: Sequence[tuple[int, float]]) -> dict[str, Any]:
+    """One metric as an SVG polyline with three grid lines; long curves are thinned evenly."""
+    thin = points[:: max(1, len(points) // MAX_CURVE_POINTS)]
+    left, right, top, bottom = CURVE_BOX
+    low, high = min(value for _, value in thin), max(value for _, value in thin)
+    first, last = thin[0][0], thin[-1][0]
+    span, steps = (high - low) or 1.0, (last - first) or 1
+    line = " ".join(
+        f"{left + (step - first) / steps * (right - left):.1f},{bottom - (value - low) / span * (bottom - top):.1f}" for step, value in thin
+    )
+    ticks = [{"y": bottom - share * (bottom - top), "label": f"{low + share * span:.3g}"} for share in (0.0, 0.5, 1.0)]
+    return {"name": name, "points": line, "ticks": ticks, "first": first, "last": last}
+
+
+def lineage_row(record: Record, records: Sequence[Record]) -> dict[str, str]:
+    """One step of the run; inputs are named by the job that made them where it is on the page."""
+    makers = {other.digest: other.job for other in records if other.digest}
+    made_from = [f"{name} ({makers[digest]})" if digest in makers else name for name, digest in record.inputs.items()]
+    return {
+        "job": record.job,
+        "revision": record.revision or record.skipped,
+        "digest": record.digest[:12],
+        "inputs": ", ".join(made_from),
+        "size": size(record.size_bytes),
+        "wall": seconds(record.wall_seconds),
+    }
+
+
+def commit_of(records: Sequence[Record]) -> str:
+    """The code commit, when every record names the same."""
+    commits = {record.git_commit for record in records}
+    return f"commit {commits.pop()[:10]}" if len(commits) == 1 and commits != {""} else ""
+
+
+def seconds(value: float) -> str:
+    """12.3 s, 4 min 5 s, 2 h 10 min."""
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def size(num_bytes: int) -> str:
+    """Bytes in a readable unit."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= factor:
+            return f"{num_bytes / factor:.1f} {unit}"
+    return f"{num_bytes} B"
