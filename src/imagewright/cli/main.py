@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from imagewright.cli import backup, config, data, demo, doctor, job, plan, promotion, run, serve, stack, store
+from imagewright.cli import backup, compare, config, data, demo, doctor, job, plan, promotion, run, serve, stack, store
 from imagewright.errors import InputError
 
 EXIT_BAD_INPUT = 2
@@ -27,6 +27,7 @@ app.add_typer(backup.app, name="backup")
 app.add_typer(plan.app, name="plan")
 app.command("job")(job.run_one_job)
 app.command("demo")(demo.demo)
+app.command("compare")(compare.compare)
 app.command("serve")(serve.serve)
 for verb in (run.run, run.runs, run.cancel, run.resume, stack.up, stack.down, stack.status, stack.logs, doctor.doctor):
     app.command()(verb)
