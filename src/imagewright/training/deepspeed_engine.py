@@ -159,6 +159,8 @@ class DeepSpeedEngine:
     def publish(self) -> None:
         """Copies the fp32 shards into the weights that forward passes use."""
         if self.config.zero_stage == 3:
+            # As in DeepSpeed's own step: a parameter that is still whole would keep its old values.
+            self.optimizer._partition_all_parameters()
             for group in range(len(self.optimizer.fp16_groups)):
                 self.optimizer._reassign_or_swap_out_partitioned_parameters(group)
             if self.optimizer.persistent_parameters:  # small ones that ZeRO-3 keeps whole in every process
