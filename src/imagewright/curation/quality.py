@@ -9,6 +9,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
+# Curation runs one process a core; OpenCV's own threads would compete with the other workers.
+cv2.setNumThreads(1)
+
 BLUR_WINDOW = 9
 # Quality 50 of the JPEG standard (ITU-T T.81, table K.1): the sum of its 64 luminance steps scales the estimate.
 STANDARD_LUMINANCE_SUM = 3688
