@@ -78,7 +78,7 @@ def train_vae(
     for step in range(first, config.steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(config, step)
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
         batch = draw_batch(images, config.batch_size, generator)
         loss, grad_norm = train_step(config, vae, optimizer, batch, generator)
         if step % LOG_EVERY_STEPS == 0 or step + 1 == config.steps:
