@@ -55,9 +55,7 @@ def plan_pretraining(
     price_per_gpu_hour: float = 0.0,
 ) -> list[Line]:
     """The plan as lines. Raises PlanError with every reason why it cannot run: unknown GPU, packs that do not divide, too little memory."""
-    problems = check_request(pretrain, gpu, num_gpus, mfu)
-    if problems:
-        raise PlanError(problems)
+    check_request(pretrain, gpu, num_gpus, mfu)
     parameters = num_parameters(model)
     lines = [
         Line("parameters", f"{parameters:,}", "blocks L (4 h^2 + 3 h f) + norms + shared modulation 6 h^2 + embedders and output"),
@@ -97,8 +95,8 @@ def plan_pretraining(
     return lines
 
 
-def check_request(pretrain: PretrainConfig, gpu: str, num_gpus: int, mfu: float) -> list[Problem]:
-    """Everything wrong with a request before any number is computed."""
+def check_request(pretrain: PretrainConfig, gpu: str, num_gpus: int, mfu: float) -> None:
+    """Raises PlanError with everything wrong with a request, before any number is computed."""
     problems = []
     if gpu not in GPUS:
         problems.append(Problem("--gpu", "must be a known accelerator", gpu, f"one of {', '.join(GPUS)}"))
@@ -111,7 +109,8 @@ def check_request(pretrain: PretrainConfig, gpu: str, num_gpus: int, mfu: float)
             rule = f"must be a multiple of {num_gpus} GPUs"
             fix = "change the recipe or the number of GPUs"
             problems.append(Problem(f"pretrain.stages.{number}.batching.packs_per_step", rule, stage.batching.packs_per_step, fix))
-    return problems
+    if problems:
+        raise PlanError(problems)
 
 
 def passes(training: TrainingConfig) -> float:
