@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from imagewright.storage import store_from_environment
 from imagewright.storage.backups import list_backups, restore_backup, save_backup
@@ -25,16 +24,14 @@ def save(
 ) -> None:
     """Keep a file; the store verifies it when it is read back."""
     backup = save_backup(store_from_environment(), name, file, keep)
-    Console().print(f"saved {name} at {backup.saved}, {backup.size_bytes:,} bytes, {backup.digest}", highlight=False)
+    Console().print(f"saved {name} at {backup.saved}, {backup.size_bytes:,} bytes, {backup.digest}", highlight=False, soft_wrap=True)
 
 
 @app.command("list")
 def list_saved(name: Name) -> None:
     """List the backups of one name, newest first."""
-    table = Table("saved", "bytes", "digest", box=None, pad_edge=False)
     for backup in list_backups(store_from_environment(), name):
-        table.add_row(backup.saved, f"{backup.size_bytes:,}", backup.digest)
-    Console().print(table)
+        typer.echo(f"{backup.saved}  {backup.size_bytes:>15,} bytes  {backup.digest}")
 
 
 @app.command("restore")
@@ -45,4 +42,4 @@ def restore(
 ) -> None:
     """Write a backup to a file, verified."""
     backup = restore_backup(store_from_environment(), name, destination, saved)
-    Console().print(f"restored {name} of {backup.saved} to {destination}", highlight=False)
+    Console().print(f"restored {name} of {backup.saved} to {destination}", highlight=False, soft_wrap=True)
