@@ -138,6 +138,7 @@ class Frame:
                 store=self.store,
                 seed=derive_seed(self.config.seed, self.job.name),
                 console=Console(stderr=True),
+                pipeline_run=self.environment.pipeline_run,
             )
             context.work.mkdir(exist_ok=True)
             outcome: Outcome = self.module.run(context)
@@ -145,6 +146,8 @@ class Frame:
                 lease.check()  # a lost lease means another writer: nothing of ours may be published
             record = self.publish(outcome, output, time.monotonic() - started)
             self.log_outcome(run, record, outcome)
+            if outcome.report is not None and self.environment.run_folder is not None:
+                shutil.copyfile(outcome.report, self.environment.run_folder / outcome.report.name)
         if self.key:
             self.store.put_named(self.entry, record.model_dump_json().encode())
         return JobResult(record, cached=False, report=outcome.report)

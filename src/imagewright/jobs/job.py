@@ -81,6 +81,8 @@ class JobContext:
     seed: int
     """Derived from config.seed and the job's name."""
     console: Console
+    pipeline_run: str = ""
+    """Id of the pipeline run this job belongs to; its other records lie in the store under `runs/<id>/<job>.json`."""
 
     def input_path(self, name: str) -> Path:
         """Payload folder of a required input."""

@@ -1,0 +1,1 @@
+"""Component `build_sft_data`."""

@@ -1,0 +1,23 @@
+"""Kubeflow component of the job `evaluate-models`."""
+
+from kfp import dsl
+from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
+
+
+@dsl.component(base_image="imagewright-worker", packages_to_install=[], install_kfp_package=False)
+def evaluate_models(
+    config: str,
+    base: Input[Model],
+    vae: Input[Model],
+    curated: Input[Dataset],
+    results: Output[Artifact],
+    metrics: Output[Metrics],
+    sft: Input[Model] = None,
+    dpo: Input[Model] = None,
+    turbo: Input[Model] = None,
+) -> None:
+    """Scores every model of the lineage on the same prompts and seeds."""
+    from imagewright.jobs.component import run_component
+
+    inputs = {"base": base, "vae": vae, "curated": curated, "sft": sft, "dpo": dpo, "turbo": turbo}
+    run_component("evaluate-models", config, inputs=inputs, output=results, metrics=metrics)

@@ -1,0 +1,1 @@
+"""Component `write_report`."""

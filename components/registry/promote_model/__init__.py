@@ -1,0 +1,1 @@
+"""Component `promote_model`."""

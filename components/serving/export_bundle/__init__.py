@@ -1,0 +1,1 @@
+"""Component `export_bundle`."""

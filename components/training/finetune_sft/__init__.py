@@ -1,0 +1,1 @@
+"""Component `finetune_sft`."""

@@ -1,0 +1,50 @@
+"""Job `promote-model`: a bundle and its scores -> a registered version, judged by the gate, champion when it passes. Always runs."""
+
+from __future__ import annotations
+
+import os
+
+from imagewright.errors import Problem
+from imagewright.jobs.job import Job, JobContext, JobError, Outcome
+
+JOB = Job(
+    name="promote-model",
+    stage="promote",
+    kind="none",
+    inputs=("bundle", "results"),
+    optional_inputs=("base", "sft", "dpo", "turbo"),
+    sections=("gate",),
+    keyed=False,
+)
+
+
+def run(context: JobContext) -> Outcome:
+    """Registers the furthest model given, attaches its scores, and promotes it; a refusal is an outcome with its reasons, not an error."""
+    from imagewright.evaluation.results import read_results
+    from imagewright.tracking.models import ModelOrigin, ModelRegistry
+    from imagewright.tracking.promotion import Promoter
+    from imagewright.tracking.scores import Score
+
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not uri:
+        raise JobError(Problem("MLFLOW_TRACKING_URI", "is not set, and models are registered there", None, "imagewright up"))
+    lineage = next((name for name in ("turbo", "dpo", "sft", "base") if name in context.inputs), "base")
+    results = read_results(context.input_path("results"))
+    row = results.model(lineage)
+    scores = {}
+    for score in row.scores if row else []:
+        suite = score.suite if score.split == "seen" else f"{score.suite}_{score.split}"
+        scores[f"eval/{suite}/{score.task}"] = Score(score.value, min(score.low, score.value), max(score.high, score.value))
+    bundle, evidence = context.inputs["bundle"].record, context.inputs["results"].record
+    parent = context.inputs[lineage].record.digest if lineage in context.inputs else ""
+    registry = ModelRegistry(uri)
+    origin = ModelOrigin(parent=parent, recipe=context.config.name, git_commit=bundle.git_commit, image=bundle.image_digest)
+    version = registry.register(lineage, bundle.digest, origin, scores)
+    registry.log_scores(version, {}, {"geneval": evidence.digest})
+    decision = Promoter(context.store, registry).promote(registry.get(lineage, str(version.version)), context.config.gate)
+    for verdict in decision.verdicts:
+        context.console.print(f"{'pass' if verdict.passed else 'FAIL'} {verdict.rule}: {verdict.reason}", markup=False)
+    refused = "; ".join(verdict.reason for verdict in decision.verdicts if not verdict.passed)
+    context.run.set_tags({"promotion": "refused" if refused else "champion", "promotion_reasons": refused, "model": str(version)})
+    metrics = {"promotion/passed": float(decision.passed), "promotion/version": float(version.version)}
+    return Outcome(metrics=metrics, counts={"verdicts": len(decision.verdicts)}, revision=str(version))
