@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from imagewright.config.aes import AesConfig
 from imagewright.config.base import Section
 from imagewright.config.curation import CurationConfig
 from imagewright.config.data import DataConfig
@@ -34,6 +35,8 @@ class Config(Section):
     """Sources of the raw pool and its shards."""
     curation: CurationConfig = CurationConfig()
     """Scores, filters, duplicates, categories and the sampling mix."""
+    aes: AesConfig = AesConfig()
+    """The aesthetic model: its backbone, its ratings, its training."""
     vae: VaeConfig = VaeConfig()
     """The autoencoder: trained on the corpus, or a released one."""
     text_encoder: TextEncoderConfig = TextEncoderConfig()

