@@ -8,6 +8,7 @@ from imagewright.config.aes import AesConfig
 from imagewright.config.base import Section
 from imagewright.config.curation import CurationConfig
 from imagewright.config.data import DataConfig
+from imagewright.config.distill import DistillConfig
 from imagewright.config.evaluation import EvaluationConfig
 from imagewright.config.gate import GateConfig
 from imagewright.config.kubeflow import KubeflowConfig
@@ -53,6 +54,8 @@ class Config(Section):
     """What a model must show before it becomes champion."""
     sft: SftConfig = SftConfig()
     """Top-down domains, supervised fine-tuning and domain experts."""
+    distill: DistillConfig = DistillConfig()
+    """The few-step student and its teachers."""
     serving: ServingConfig = ServingConfig()
     """The bundle's sampler and the limits of the image server."""
     placement: PlacementConfig = PlacementConfig()

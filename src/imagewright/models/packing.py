@@ -153,6 +153,20 @@ def join_packs(first: Pack, second: Pack) -> Pack:
     )
 
 
+def take_samples(pack: Pack, indices: Sequence[int]) -> Pack:
+    """The pack of some samples, in the order of `indices`."""
+    assert len(indices), "a pack holds at least one sample"
+    image = torch.split(pack.image_tokens, list(pack.image_lengths))
+    text = torch.split(pack.text_tokens, list(pack.text_lengths))
+    return Pack(
+        image_tokens=torch.cat([image[index] for index in indices]),
+        text_tokens=torch.cat([text[index] for index in indices]),
+        timesteps=pack.timesteps[list(indices)],
+        sizes=tuple(pack.sizes[index] for index in indices),
+        text_lengths=tuple(pack.text_lengths[index] for index in indices),
+    )
+
+
 @lru_cache(maxsize=32)
 def build_layout(sizes: tuple[tuple[int, int], ...], text_lengths: tuple[int, ...], device: torch.device) -> Layout:
     """Index tables of a pack. Pure in its arguments; cached because samplers and distillation run the same shape many times."""
