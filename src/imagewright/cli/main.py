@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import typer
 from rich.console import Console
@@ -29,9 +30,12 @@ app.command("job")(job.run_one_job)
 app.command("demo")(demo.demo)
 app.command("compare")(compare.compare)
 app.command("serve")(serve.serve)
-for verb in (run.run, run.runs, run.cancel, run.resume, stack.up, stack.down, stack.status, stack.logs, doctor.doctor):
-    app.command()(verb)
-for verb in (promotion.promote, promotion.rollback, promotion.lineage):
+VERBS: tuple[Callable[..., None], ...] = (
+    *(run.run, run.runs, run.cancel, run.resume),
+    *(stack.up, stack.down, stack.status, stack.logs, doctor.doctor),
+    *(promotion.promote, promotion.rollback, promotion.lineage),
+)
+for verb in VERBS:
     app.command()(verb)
 
 

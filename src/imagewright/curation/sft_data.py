@@ -63,7 +63,8 @@ def training_rows(curated: Path) -> tuple[list[ManifestRow], dict[str, dict[str,
     columns = {name.removeprefix(SCORE_PREFIX): table.column(name).to_pylist() for name in names}
     rows = list(table_to_rows(table))
     scores = {
-        row.sample_key: {name: float(values[at]) for name, values in columns.items() if values[at] is not None} for at, row in enumerate(rows)
+        row.sample_key: {name: float(values[at]) for name, values in columns.items() if values[at] is not None}
+        for at, row in enumerate(rows)
     }
     return rows, scores
 
