@@ -32,7 +32,7 @@ PROMPT = "a red circle left of a blue square"
 def demo(
     recipe: Recipe = "demo",
     overrides: Overrides = None,
-    model: Annotated[str, typer.Option("--model", help="Lineage whose champion draws the first image.")] = "turbo",
+    model: Annotated[str, typer.Option("--model", help="Lineage whose champion draws the first image; default: the one just judged.")] = "",
     prompt: Annotated[str, typer.Option("--prompt", help="What to draw.")] = PROMPT,
 ) -> None:
     """Run the whole platform once: stack, end_to_end pipeline, promotion, server, image. Started again, it continues where it stopped."""
@@ -40,6 +40,7 @@ def demo(
     started = time.monotonic()
     environment = run.job_environment(console)
     run.run("end_to_end", recipe=recipe, overrides=overrides, name="")
+    model = model or judged_lineage()
     image = run.home_folder() / "demo.png"
     with server(model, {**os.environ, **environment}, console) as url:
         draw(url, model, prompt, image)
@@ -59,6 +60,14 @@ def newest_report() -> Path:
     from imagewright.launch.runs import find_run
 
     return find_run(run.home_folder(), "latest").report_path
+
+
+def judged_lineage() -> str:
+    """Lineage of the model the newest run promoted or refused: `turbo` of `turbo@3`."""
+    from imagewright.launch.runs import find_run
+
+    step = find_run(run.home_folder(), "latest").steps().get("promote-model", {})
+    return str(step.get("revision", "")).partition("@")[0] or "turbo"
 
 
 @contextmanager

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 from imagewright.errors import Problem
 from imagewright.jobs.job import Job, JobContext, JobError, Outcome
 
+DECISION_NAME = "decision.json"
+
 JOB = Job(
     name="promote-model",
     stage="promote",
-    kind="none",
+    kind="results",
     inputs=("bundle", "results"),
     optional_inputs=("base", "sft", "dpo", "turbo"),
     sections=("gate",),
@@ -44,6 +47,9 @@ def run(context: JobContext) -> Outcome:
     decision = Promoter(context.store, registry).promote(registry.get(lineage, str(version.version)), context.config.gate)
     for verdict in decision.verdicts:
         context.console.print(f"{'pass' if verdict.passed else 'FAIL'} {verdict.rule}: {verdict.reason}", markup=False)
+    verdicts = [{"rule": verdict.rule, "passed": verdict.passed, "reason": verdict.reason} for verdict in decision.verdicts]
+    decided = {"model": str(version), "champion": decision.passed, "verdicts": verdicts}
+    (context.output / DECISION_NAME).write_text(json.dumps(decided, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     refused = "; ".join(verdict.reason for verdict in decision.verdicts if not verdict.passed)
     context.run.set_tags({"promotion": "refused" if refused else "champion", "promotion_reasons": refused, "model": str(version)})
     metrics = {"promotion/passed": float(decision.passed), "promotion/version": float(version.version)}

@@ -52,5 +52,6 @@ class StepState:
             counts=record.counts,
             metrics=record.metrics,
             skipped=record.skipped,
+            revision=record.revision,
             key=record.action_key,
         )
