@@ -20,9 +20,10 @@ from imagewright.stack.ports import LOOPBACK, choose_ports
 from imagewright.stack.process import ProcessRecord, marked, spawn, tail, terminate
 from imagewright.stack.services import BUCKET, MLFLOW, S3, Service
 
-START_TIMEOUT_SECONDS = 60.0
-# A server that runs but does not answer gets this long before it is restarted.
-UNRESPONSIVE_SECONDS = 10.0
+# Ten seconds on an idle machine; a minute was seen on one with five times more work than cores. A server that ends is noticed at once.
+START_TIMEOUT_SECONDS = 180.0
+# A server that runs but does not answer gets this long before it is restarted: one that is only slow may be serving a run.
+UNRESPONSIVE_SECONDS = 60.0
 # SeaweedFS waits for its own open streams and may never end by itself; what it wrote is with the kernel, so KILL loses nothing.
 STOP_GRACE_SECONDS = 6.0
 POLL_SECONDS = 0.2
