@@ -2,9 +2,39 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
 
 from imagewright.config.base import Section
+
+
+class EnhancerServiceConfig(Section):
+    """How requests with `enhancer: true` have their prompts expanded. Whatever fails here, the request goes on with its own prompt."""
+
+    kind: Literal["bundle", "openai", "off"] = "bundle"
+    """bundle: the model in the bundle's `pe/`, where it has one. openai: an OpenAI-compatible chat endpoint. off: never."""
+    endpoint: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    """Base URL of the endpoint, such as http://host:8000/v1; its key is read from OPENAI_API_KEY."""
+    model: str = ""
+    """Model name sent to the endpoint."""
+    timeout_seconds: float = Field(default=20.0, gt=0.0, le=600.0)
+    """Longest wait for an expanded prompt."""
+    max_new_tokens: int = Field(default=256, ge=8, le=8192)
+    """Tokens generated at most; the bundle's own bound holds where it is lower."""
+    max_prompt_chars: int = Field(default=2000, ge=1, le=100_000)
+    """Longer prompts are detailed enough and pass as they are."""
+    max_waiting: int = Field(default=8, ge=1, le=10_000)
+    """Prompts waiting or running; one beyond passes as it is."""
+    cache_entries: int = Field(default=4096, ge=0, le=1_000_000)
+    """Expanded prompts remembered; 0 remembers none."""
+
+    @model_validator(mode="after")
+    def endpoint_fits_kind(self) -> Self:
+        """Refuses an endpoint that would be ignored, or a missing one."""
+        if (self.kind == "openai") != bool(self.endpoint):
+            raise ValueError("endpoint must be given with kind openai, and with no other")
+        return self
 
 
 class ServingConfig(Section):
@@ -34,3 +64,5 @@ class ServingConfig(Section):
     """Image and text tokens of one packed forward pass; guided images count twice."""
     poll_seconds: float = Field(default=2.0, gt=0.0, le=3600.0)
     """How often the server looks for a new champion."""
+    enhancer: EnhancerServiceConfig = EnhancerServiceConfig()
+    """Expansion of short prompts."""

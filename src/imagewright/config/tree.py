@@ -9,6 +9,7 @@ from imagewright.config.base import Section
 from imagewright.config.curation import CurationConfig
 from imagewright.config.data import DataConfig
 from imagewright.config.distill import DistillConfig
+from imagewright.config.enhancer import EnhancerConfig
 from imagewright.config.evaluation import EvaluationConfig
 from imagewright.config.gate import GateConfig
 from imagewright.config.kubeflow import KubeflowConfig
@@ -56,6 +57,8 @@ class Config(Section):
     """Top-down domains, supervised fine-tuning and domain experts."""
     distill: DistillConfig = DistillConfig()
     """The few-step student and its teachers."""
+    enhancer: EnhancerConfig = EnhancerConfig()
+    """The language model that expands short prompts."""
     serving: ServingConfig = ServingConfig()
     """The bundle's sampler and the limits of the image server."""
     placement: PlacementConfig = PlacementConfig()

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from imagewright.jobs.job import Job, JobContext, Outcome
 
-JOB = Job(name="export-bundle", stage="serve", kind="model", inputs=("model", "vae"), sections=("serving", "text_encoder"))
+JOB = Job(
+    name="export-bundle",
+    stage="serve",
+    kind="model",
+    inputs=("model", "vae"),
+    optional_inputs=("enhancer",),
+    sections=("serving", "text_encoder"),
+)
 
 
 def run(context: JobContext) -> Outcome:
@@ -13,6 +20,7 @@ def run(context: JobContext) -> Outcome:
 
     model, vae = context.input_path("model"), context.input_path("vae")
     weights = model / "ema" if (model / "ema").is_dir() else model / "transformer"
-    export_bundle(weights, vae / "vae", context.config.text_encoder, context.config.serving, context.output)
+    enhancer = context.inputs["enhancer"].path if "enhancer" in context.inputs else None
+    export_bundle(weights, vae / "vae", context.config.text_encoder, context.config.serving, context.output, enhancer)
     files = [path for path in context.output.rglob("*") if path.is_file()]
     return Outcome(counts={"files": len(files), "bytes": sum(path.stat().st_size for path in files)})

@@ -70,6 +70,10 @@ class TransformersTextEncoder:
             ids = [bos, *ids][: self.max_tokens]
         return ids or [0]
 
+    def count_tokens(self, prompt: str) -> int:
+        """Tokens of a prompt before any cut."""
+        return len(self.tokenizer(prompt, add_special_tokens=True, verbose=False)["input_ids"])
+
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> list[Tensor]:
         """One [T, dim] fp32 tensor per prompt. Equal prompts are encoded once. Raises TextEncoderError for an overlong prompt."""

@@ -70,7 +70,7 @@ def create_app(champion: Champion, config: ServingConfig, metrics: ServerMetrics
 
     @app.post("/v1/images/generations")
     async def generations(request: Request) -> Response:
-        return await generate(request, champion, config)
+        return await generate(request, champion, config, metrics)
 
     return app
 
@@ -106,7 +106,7 @@ def authorised(request: Request, hashed_keys: Sequence[bytes]) -> bool:
     return scheme.lower() == "bearer" and any(hmac.compare_digest(given, key) for key in hashed_keys)
 
 
-async def generate(request: Request, champion: Champion, config: ServingConfig) -> Response:
+async def generate(request: Request, champion: Champion, config: ServingConfig, metrics: ServerMetrics) -> Response:
     """Answers one generation request."""
     parsed = parse_request(await read_body(request, config.max_body_bytes))
     served = champion.current
@@ -114,14 +114,14 @@ async def generate(request: Request, champion: Champion, config: ServingConfig) 
         raise ApiError(503, f"no model is ready: {champion.last_error or 'loading'}", code="model_not_ready", kind="server_error")
     if parsed.model not in {None, "", served.version.name, served.version.name.split("@", maxsplit=1)[0]}:
         raise ApiError(404, f"the model {parsed.model!r} is not served; {served.version.name} is", param="model", code="model_not_found")
-    checked = check_request(parsed, config, served.bundle.defaults, served.bundle.stride)
+    checked = await enhance(check_request(parsed, config, served.bundle.defaults, served.bundle.stride), served, metrics)
     try:
         futures = served.engine.submit(await asyncio.to_thread(image_requests, checked, served))
     except QueueFullError as error:
         full = ApiError(429, "the server is busy; try again later", code="rate_limit_exceeded", kind="rate_limit_error")
         return JSONResponse(full.body(), status_code=429, headers={"Retry-After": str(round(error.retry_after_seconds))})
     except EngineStoppedError:
-        return await generate_again(request, champion, config, served)
+        return await generate_again(request, champion, config, metrics, served)
     images = await wait_for(request, futures)
     if images is None:
         return Response(status_code=STATUS_CLIENT_GONE)
@@ -129,11 +129,20 @@ async def generate(request: Request, champion: Champion, config: ServingConfig) 
     return Response(json.dumps({"created": int(time.time()), "data": data}), media_type="application/json")
 
 
-async def generate_again(request: Request, champion: Champion, config: ServingConfig, old: Served) -> Response:
+async def generate_again(request: Request, champion: Champion, config: ServingConfig, metrics: ServerMetrics, old: Served) -> Response:
     """A swap closed the engine between reading `current` and submitting: the new champion takes the request."""
     if champion.current is old:
         raise ApiError(503, "the server is shutting down", code="server_shutting_down", kind="server_error")
-    return await generate(request, champion, config)
+    return await generate(request, champion, config, metrics)
+
+
+async def enhance(checked: CheckedRequest, served: Served, metrics: ServerMetrics) -> CheckedRequest:
+    """Replaces the prompt by its expansion where the request wants one; the request's own prompt stands whenever that fails."""
+    if not checked.enhancer or served.enhancer is None:
+        return checked
+    found = await asyncio.to_thread(served.enhancer.enhance, checked.prompt, checked.size_px)
+    metrics.prompt_enhanced(found)
+    return checked.model_copy(update={"prompt": found.text})
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -17,6 +17,7 @@ from imagewright.config.text_encoder import TextEncoderConfig
 from imagewright.errors import InputError, Problem
 from imagewright.models.diffusers_adapter import load_transformer
 from imagewright.models.dit import ErnieImageDiT
+from imagewright.models.language_model import MODEL_FOLDER, TOKENIZER_FOLDER
 from imagewright.models.text_encoder import TransformersTextEncoder, load_text_encoder
 from imagewright.models.vae import Autoencoder, check_packing, load_vae, stride
 
@@ -55,11 +56,14 @@ class Bundle:
         return stride(self.vae)
 
 
-def export_bundle(transformer: Path, vae: Path, text_encoder: TextEncoderConfig, serving: ServingConfig, output: Path) -> None:
+def export_bundle(
+    transformer: Path, vae: Path, text_encoder: TextEncoderConfig, serving: ServingConfig, output: Path, enhancer: Path | None = None
+) -> None:
     """Writes a diffusers folder that `ErnieImagePipeline.from_pretrained` loads.
 
-    transformer, vae: their diffusers folders. The tokenizer's `model_max_length` carries the prompt cap, because the pipeline truncates
-    by it. Raises BundleError when the VAE's channels are not the transformer's, or prompts were encoded from another layer than -2.
+    transformer, vae: their diffusers folders. enhancer: payload of `train-enhancer`; without one the pipeline draws prompts as they are.
+    The tokenizer's `model_max_length` carries the prompt cap, because the pipeline truncates by it. Raises BundleError when the VAE's
+    channels are not the transformer's, prompts were encoded from another layer than -2, or the enhancer's payload is not whole.
     """
     if text_encoder.layer != PIPELINE_LAYER:
         rule = f"must be {PIPELINE_LAYER}: the diffusers pipeline reads that hidden state and no other"
@@ -77,8 +81,7 @@ def export_bundle(transformer: Path, vae: Path, text_encoder: TextEncoderConfig,
     index = {
         "_class_name": "ErnieImagePipeline",
         "_diffusers_version": version("diffusers"),
-        "pe": [None, None],
-        "pe_tokenizer": [None, None],
+        **enhancer_index(enhancer, output),
         "scheduler": ["diffusers", SCHEDULER],
         "text_encoder": ["transformers", encoder.class_name],
         "tokenizer": ["transformers", tokenizer_class],
@@ -88,6 +91,22 @@ def export_bundle(transformer: Path, vae: Path, text_encoder: TextEncoderConfig,
     write_json(output / "model_index.json", index)
     defaults = {"num_steps": serving.num_steps, "guidance_scale": serving.guidance_scale, "size_px": serving.default_size_px}
     write_json(output / DEFAULTS_FILE, defaults)
+
+
+def enhancer_index(enhancer: Path | None, output: Path) -> dict[str, list[str | None]]:
+    """Copies `pe/` and `pe_tokenizer/` into the bundle; returns their entries of the index. Raises BundleError when one is missing.
+
+    diffusers checks no constraint on what the model writes: the guarantees of `serving/enhancer.py` hold in our server only.
+    """
+    if enhancer is None:
+        return {"pe": [None, None], "pe_tokenizer": [None, None]}
+    classes = read_json(enhancer / MODEL_FOLDER / "config.json").get("architectures") or [None]
+    tokenizer = read_json(enhancer / TOKENIZER_FOLDER / "tokenizer_config.json").get("tokenizer_class")
+    if not classes[0] or not tokenizer:
+        raise BundleError(Problem("enhancer", "names no model or tokenizer class", str(enhancer), "give a payload of train-enhancer"))
+    for folder in (MODEL_FOLDER, TOKENIZER_FOLDER):
+        shutil.copytree(enhancer / folder, output / folder)
+    return {"pe": ["transformers", str(classes[0])], "pe_tokenizer": ["transformers", str(tokenizer)]}
 
 
 def load_bundle(folder: Path, device: torch.device | str = "cpu") -> Bundle:

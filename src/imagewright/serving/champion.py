@@ -15,6 +15,7 @@ import numpy as np
 from imagewright.config.serving import ServingConfig
 from imagewright.serving.bundle import Bundle, empty_prompt, load_bundle
 from imagewright.serving.engine import Engine, Image, ImageRequest
+from imagewright.serving.enhancer import Enhancer, open_enhancer
 
 LOG = logging.getLogger(__name__)
 GOLDEN_PROMPT = "a red circle"
@@ -39,6 +40,7 @@ class Served:
     engine: Engine
     golden_sha256: str
     created: int
+    enhancer: Enhancer | None = None
 
 
 FindChampion = Callable[[], ModelVersion]
@@ -72,6 +74,8 @@ class Champion:
             old, self.current, self.last_error = self.current, served, ""
         self.num_swaps += old is not None
         if old is not None:
+            if old.enhancer is not None:
+                old.enhancer.close()
             threading.Thread(target=old.engine.drain, name="drain", daemon=True).start()
         return True
 
@@ -80,7 +84,9 @@ class Champion:
         bundle = load_bundle(version.folder)
         engine = Engine(bundle, max_queue=self.config.max_queue, max_batch_tokens=self.config.max_batch_tokens, on_done=self.on_done)
         golden = engine.submit([golden_request(bundle)])[0].result(GOLDEN_SECONDS)
-        return Served(version, bundle, engine, image_sha256(golden), int(time.time()))
+        encoder = bundle.text_encoder
+        enhancer = open_enhancer(version.folder, self.config.enhancer, encoder.count_tokens, encoder.max_tokens)
+        return Served(version, bundle, engine, image_sha256(golden), int(time.time()), enhancer)
 
     def watch(self) -> None:
         """Polls for a new champion until `stop` is set; runs in a thread of its own."""

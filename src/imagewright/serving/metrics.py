@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from imagewright.serving.engine import ImageRequest
+from imagewright.serving.enhancer import Enhanced
 
 BUCKETS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
 
@@ -23,6 +24,13 @@ class ServerMetrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
+        self.enhancer = Histogram(
+            "imagewright_enhancer_seconds",
+            "Seconds spent on expanding a prompt, by outcome.",
+            ["outcome"],
+            buckets=(0.001, 0.005, *BUCKETS),
+            registry=self.registry,
+        )
         self.queue = Gauge("imagewright_queue_images", "Images waiting or running.", registry=self.registry)
         self.swaps = Gauge("imagewright_model_swaps", "Champions swapped in since the start.", registry=self.registry)
 
@@ -31,6 +39,10 @@ class ServerMetrics:
         width, height = request.size_px
         self.images.inc()
         self.latency.labels(steps=str(request.num_steps), size=f"{width}x{height}").observe(seconds)
+
+    def prompt_enhanced(self, found: Enhanced) -> None:
+        """Counts one prompt that was to be expanded. Outcomes are names of constraints, so labels stay few."""
+        self.enhancer.labels(outcome=found.outcome).observe(found.seconds)
 
     def render(self) -> bytes:
         """Text exposition format."""

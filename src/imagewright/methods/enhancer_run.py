@@ -1,0 +1,123 @@
+"""One enhancer run: pairs from the curated manifest, fine-tuning, the comparison with the untrained model, the `pe/` payload."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from imagewright.config.enhancer import EnhancerConfig
+from imagewright.config.training import TrainingConfig
+from imagewright.curation.enhancer_pairs import PairsError, PromptPair, held_out_prompts, training_pairs, write_pairs
+from imagewright.errors import Problem
+from imagewright.evaluation.enhancer_quality import EnhancerQuality, measure
+from imagewright.methods.enhancer import ENHANCER, EnhancerMethod, ExchangeSource, adapt, collate, merge_adapters, tokenize_pairs
+from imagewright.models.language_model import LanguageModel, load_language_model, save_language_model
+from imagewright.models.text_generation import LocalGenerator
+from imagewright.tracking.job_run import JobRun
+from imagewright.training.hooks import CurveHook, Hook, ProgressHook
+from imagewright.training.schedule import Segment, learning_rate
+from imagewright.training.trainer import FitResult, Trainer, TrainingPlan
+from imagewright.training.world import World
+
+METRICS_FILE = "metrics.json"
+PAIRS_FOLDER = "pairs"
+NUM_EXAMPLES = 20
+
+
+@dataclass(frozen=True)
+class EnhancerRun:
+    """Everything one run is made from."""
+
+    config: EnhancerConfig
+    training: TrainingConfig
+    curated: Path
+    work: Path
+    seed: int
+
+
+def run_enhancer(
+    settings: EnhancerRun, output: Path, run: JobRun, console: Console | None = None
+) -> tuple[dict[str, float], dict[str, int]]:
+    """Writes `pe/`, `pe_tokenizer/`, `pairs/` and `metrics.json`; returns metrics and counts.
+
+    Raises PairsError when the manifest gives no usable pair, and LanguageModelError when the model cannot be loaded.
+    """
+    config = settings.config
+    torch.manual_seed(settings.seed)
+    pairs, rejected = training_pairs(settings.curated, config.pairs, settings.seed)
+    prompts = held_out_prompts(settings.curated, config.pairs, config.validation_prompts, settings.seed, {pair.prompt for pair in pairs})
+    write_pairs(output / PAIRS_FOLDER, pairs, rejected, config.pairs)
+    language_model = load_language_model(config)
+    untrained = quality(language_model, prompts, config)
+    result, num_exchanges = fine_tune(language_model, pairs, settings, run, console)
+    save_language_model(language_model, output)
+    trained = quality(language_model, prompts, config)
+    metrics = {"train/final_loss": result.last_loss, **result.validation}
+    for name, found in (("untrained", untrained), ("trained", trained)):
+        metrics |= found.metrics(name) if found else {}
+    run.log_metrics(metrics, result.steps)
+    write_metrics(output / METRICS_FILE, metrics, {"untrained": untrained, "trained": trained}, config)
+    return metrics, {"pairs": num_exchanges, "rejected_pairs": rejected.total(), "prompts": len(prompts), "steps": result.steps}
+
+
+def quality(language_model: LanguageModel, prompts: Sequence[str], config: EnhancerConfig) -> EnhancerQuality | None:
+    """Expansions of the held-out prompts by the model as it is now; None when the manifest holds nothing out."""
+    if not prompts:
+        return None
+    language_model.model.eval()
+    generator = LocalGenerator.of(language_model)
+    return measure(generator, prompts, config.pairs.sizes_px[0], config.max_new_tokens, config.generation_batch_size)
+
+
+def fine_tune(
+    language_model: LanguageModel, pairs: Sequence[PromptPair], settings: EnhancerRun, run: JobRun, console: Console | None
+) -> tuple[FitResult, int]:
+    """Trains in place and merges adapters; returns how it ended and the number of pairs used."""
+    config, world = settings.config, World()
+    exchanges = tokenize_pairs(pairs, language_model.tokenizer, config)
+    held = min(config.batch_size, len(exchanges) // 10)
+    if not exchanges[held:]:
+        fix = "raise enhancer.max_prompt_tokens or enhancer.max_new_tokens"
+        raise PairsError(Problem("enhancer.max_new_tokens", "leaves no pair short enough", config.max_new_tokens, fix))
+    model, pad_id = language_model.model, int(language_model.tokenizer.pad_token_id)
+    adapt(model, config, settings.seed)
+    validation = [collate(exchanges[:held], pad_id)] if held else []
+    plan = TrainingPlan(
+        total_steps=config.steps,
+        learning_rates={ENHANCER: learning_rate([Segment(config.steps, config.learning_rate, config.warmup_steps, "cosine", 0.1)])},
+        seed=settings.seed,
+        fingerprint=fingerprint(config, settings.seed, len(exchanges)),
+    )
+    training = settings.training.model_copy(update={"ema_decay": 0.0})
+    hooks: list[Hook] = [CurveHook(run, training.log_every_steps)]
+    hooks += [ProgressHook(console)] if console is not None else []
+    method = EnhancerMethod(model.train(), validation, world.device)
+    source = ExchangeSource(exchanges[held:], config.batch_size, pad_id, settings.seed)
+    result = Trainer(method, source, training, plan, settings.work, run, hooks=hooks, world=world).fit()
+    merge_adapters(model)
+    return result, len(exchanges)
+
+
+def fingerprint(config: EnhancerConfig, seed: int, num_exchanges: int) -> dict[str, Any]:
+    """What a checkpoint must agree with."""
+    measured = {"validation_prompts", "generation_batch_size"}
+    return {"method": ENHANCER, "enhancer": config.model_dump(mode="json", exclude=measured), "seed": seed, "exchanges": num_exchanges}
+
+
+def write_metrics(path: Path, metrics: Mapping[str, float], found: Mapping[str, EnhancerQuality | None], config: EnhancerConfig) -> None:
+    """Figures, what broke and examples, with the text of each."""
+    content: dict[str, Any] = {"metrics": dict(metrics), "model": config.kind, "adapt": config.adapt, "steps": config.steps}
+    for name, quality_found in found.items():
+        if quality_found is not None:
+            rows = zip(quality_found.prompts, quality_found.outputs, quality_found.broken, strict=True)
+            content[name] = {
+                "broken": dict(quality_found.reasons()),
+                "examples": [{"prompt": p, "output": o, "broken": list(b)} for p, o, b in rows][:NUM_EXAMPLES],
+            }
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,82 @@
+"""Text from chat messages: a local transformers model or an OpenAI-compatible endpoint behind one interface, bounded in tokens and time."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, Protocol
+
+import torch
+
+from imagewright.models.language_model import LanguageModel, render
+
+MAX_ANSWER_BYTES = 1 << 20
+
+
+class TextGenerator(Protocol):
+    """Answers user messages."""
+
+    def generate(self, contents: Sequence[str], max_new_tokens: int, seconds: float) -> list[str]:
+        """One plain answer per message. Raises OSError, ValueError or RuntimeError when there is none."""
+
+
+@dataclass(frozen=True)
+class LocalGenerator:
+    """Greedy decoding of a batch, so that the same prompt always becomes the same text. One call at a time."""
+
+    language_model: LanguageModel
+    lock: Any
+
+    @classmethod
+    def of(cls, language_model: LanguageModel) -> LocalGenerator:
+        """A generator with a lock of its own."""
+        return cls(language_model, Lock())
+
+    @torch.no_grad()
+    def generate(self, contents: Sequence[str], max_new_tokens: int, seconds: float) -> list[str]:
+        """Pads on the left; an answer cut by the bound or the clock is returned as far as it came."""
+        model, tokenizer = self.language_model.model, self.language_model.tokenizer
+        texts = [render(tokenizer, content) for content in contents]
+        with self.lock:
+            batch = tokenizer(texts, return_tensors="pt", padding=True, truncation=False).to(model.device)
+            output = model.generate(
+                **batch,
+                max_new_tokens=min(max_new_tokens, tokenizer.model_max_length),
+                max_time=seconds,
+                do_sample=False,
+                pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+            )
+            start = batch["input_ids"].shape[1]
+            return [str(tokenizer.decode(ids[start:], skip_special_tokens=True)).strip() for ids in output]
+
+
+@dataclass(frozen=True)
+class RemoteGenerator:
+    """Any OpenAI-compatible chat endpoint. Its key is read from OPENAI_API_KEY and never stored."""
+
+    endpoint: str
+    model: str
+    system_prompt: str
+
+    def generate(self, contents: Sequence[str], max_new_tokens: int, seconds: float) -> list[str]:
+        """Asks once per message."""
+        return [self.ask(content, max_new_tokens, seconds) for content in contents]
+
+    def ask(self, content: str, max_new_tokens: int, seconds: float) -> str:
+        """The text of the first choice. Raises OSError when it cannot be reached, ValueError for an answer of another shape."""
+        messages = [{"role": "system", "content": self.system_prompt}, {"role": "user", "content": content}]
+        body = {"model": self.model, "messages": messages, "max_tokens": max_new_tokens, "temperature": 0}
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', 'none')}"}
+        url = self.endpoint.rstrip("/") + "/chat/completions"
+        request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 - scheme checked by config
+        with urllib.request.urlopen(request, timeout=seconds) as response:  # noqa: S310
+            answer = json.loads(response.read(MAX_ANSWER_BYTES))
+        try:
+            return str(answer["choices"][0]["message"]["content"]).strip()
+        except (KeyError, IndexError, TypeError) as error:
+            raise ValueError("the endpoint's answer has no message") from error
