@@ -99,7 +99,7 @@ class EnhancerMethod(PlainMethod):
             return {}
         found = [answer_losses(self.model, batch, self.device) for batch in self.validation]
         losses, correct = (torch.cat(parts).double() for parts in zip(*found, strict=True))
-        return {"validation/loss": float(losses.mean()), "enhancer/validation_token_accuracy": float(correct.mean())}
+        return {"validation/loss": float(losses.detach().mean()), "enhancer/validation_token_accuracy": float(correct.mean())}
 
 
 def tokenize_pairs(pairs: Sequence[PromptPair], tokenizer: Any, config: EnhancerConfig) -> list[Exchange]:

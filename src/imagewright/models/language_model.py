@@ -11,7 +11,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -92,7 +92,9 @@ def byte_tokenizer() -> Any:
     core = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token=END, pad_token=END, additional_special_tokens=[START])
+    tokenizer: Any = cast(Any, PreTrainedTokenizerFast)(
+        tokenizer_object=core, eos_token=END, pad_token=END, additional_special_tokens=[START]
+    )
     tokenizer.chat_template = PLAIN_TEMPLATE
     return tokenizer
 
@@ -132,7 +134,6 @@ def set_template(tokenizer: Any, system_prompt: str, max_new_tokens: int) -> Non
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.model_max_length = max_new_tokens
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
-    tokenizer.padding_side = "left"
 
 
 def markup_of(tokenizer: Any, system_prompt: str) -> tuple[str, str, str]:
@@ -200,4 +201,5 @@ def load_saved(folder: Path) -> LanguageModel:
         model = AutoModelForCausalLM.from_pretrained(str(folder / MODEL_FOLDER), dtype=torch.float32, trust_remote_code=False)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise LanguageModelError(Problem("enhancer", f"cannot be loaded: {error}", str(folder), "train it again")) from error
-    return LanguageModel(model.eval().requires_grad_(False), tokenizer)
+    frozen: Any = model
+    return LanguageModel(frozen.eval().requires_grad_(False), tokenizer)

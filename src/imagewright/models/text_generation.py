@@ -42,7 +42,7 @@ class LocalGenerator:
         model, tokenizer = self.language_model.model, self.language_model.tokenizer
         texts = [render(tokenizer, content) for content in contents]
         with self.lock:
-            batch = tokenizer(texts, return_tensors="pt", padding=True, truncation=False).to(model.device)
+            batch = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", verbose=False).to(model.device)
             output = model.generate(
                 **batch,
                 max_new_tokens=min(max_new_tokens, tokenizer.model_max_length),

@@ -34,9 +34,7 @@ def rows(count: int = 120) -> list[ManifestRow]:
     for number in range(count):
         spec = propose(rng, TASKS[number % len(TASKS)], held_out=False)
         split = "holdout_compositional" if is_held_out(spec) else "train"
-        found.append(
-            ManifestRow(f"s{number}", "0.tar", 0, 1, "0" * 64, captions=captions_of(spec, rng), scene=spec.to_json(), split=split)
-        )
+        found.append(ManifestRow(f"s{number}", "0.tar", 0, 1, "0" * 64, captions=captions_of(spec, rng), scene=spec.to_json(), split=split))
     for number in range(count // 3):
         layout = compose_poster(np.random.default_rng(number), ("en", "zh"))
         found.append(ManifestRow(f"p{number}", "0.tar", 0, 1, "0" * 64, captions=poster_captions(layout)))

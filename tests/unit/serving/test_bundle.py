@@ -10,8 +10,12 @@ import pytest
 import torch
 from diffusers import ErnieImagePipeline
 
+from imagewright.config.enhancer import EnhancerConfig
+from imagewright.config.serving import ServingConfig
+from imagewright.config.text_encoder import TextEncoderConfig
 from imagewright.errors import InputError
-from imagewright.serving.bundle import empty_prompt, load_bundle
+from imagewright.models.language_model import encode_exchange, load_language_model, save_language_model, user_message
+from imagewright.serving.bundle import BundleError, empty_prompt, export_bundle, load_bundle
 from imagewright.serving.engine import Engine, ImageRequest
 
 PROMPT = "two green triangles"
@@ -39,6 +43,30 @@ def test_diffusers_draws_the_same_pixels(bundle_folder: Path, size: tuple[int, i
     assert ours.shape == (size[1], size[0], 3)
     assert ours.std() > 1
     assert np.abs(ours.astype(float) - theirs * 255).max() <= 1.0
+
+
+def test_diffusers_runs_the_exported_enhancer(bundle_folder: Path, tmp_path: Path) -> None:
+    language_model = load_language_model(EnhancerConfig(max_new_tokens=12))
+    save_language_model(language_model, tmp_path / "enhancer")
+    parts = bundle_folder.parent / "parts"
+    export_bundle(parts / "transformer", parts / "vae", TextEncoderConfig(), ServingConfig(), tmp_path / "bundle", tmp_path / "enhancer")
+    pipeline = ErnieImagePipeline.from_pretrained(str(tmp_path / "bundle"))
+    pipeline.set_progress_bar_config(disable=True)
+    drawn = pipeline(PROMPT, width=32, height=32, num_inference_steps=2, guidance_scale=1.0, use_pe=True)
+    assert drawn.images[0].size == (32, 32)
+    assert len(drawn.revised_prompts) == 1
+    seen: list[list[int]] = []
+    generate = pipeline.pe.generate
+    pipeline.pe.generate = lambda **inputs: seen.append(inputs["input_ids"][0].tolist()) or generate(**inputs)
+    pipeline._enhance_prompt_with_pe(PROMPT, torch.device("cpu"), width=32, height=48)
+    ids, length = encode_exchange(language_model.tokenizer, user_message(PROMPT, 32, 48), "x")
+    assert seen == [ids[:length]]
+
+
+def test_an_enhancer_payload_that_is_not_whole_is_refused(bundle_folder: Path, tmp_path: Path) -> None:
+    parts = bundle_folder.parent / "parts"
+    with pytest.raises(BundleError):
+        export_bundle(parts / "transformer", parts / "vae", TextEncoderConfig(), ServingConfig(), tmp_path / "bundle", tmp_path / "none")
 
 
 def test_the_bundle_carries_its_sampler_defaults(bundle_folder: Path) -> None:
