@@ -1,0 +1,1 @@
+"""Component `distill_turbo`."""

@@ -1,0 +1,26 @@
+"""A trained model to its student of few steps."""
+
+from collections.abc import Callable
+from typing import Any
+
+from imagewright_components.training.distill_turbo.component import distill_turbo
+from imagewright_pipelines.placement import place
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Model
+
+from imagewright.config.placement import PlacementConfig
+
+
+def build(placement: PlacementConfig) -> Callable[..., Any]:
+    """Builds the pipeline with every task placed."""
+
+    @dsl.pipeline(name="distillation")
+    def distillation(config: str, model: Input[Model], experts: Input[Model], latents: Input[Dataset]) -> Model:
+        """Distils a model.
+
+        1. distill-turbo: guidance folding, then multi-teacher distribution matching
+        """
+        task = distill_turbo(config=config, model=model, latents=latents, experts=experts)
+        return place(task, "train", placement).outputs["turbo"]
+
+    return distillation

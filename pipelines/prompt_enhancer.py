@@ -1,0 +1,25 @@
+"""Curated captions to the prompt enhancer."""
+
+from collections.abc import Callable
+from typing import Any
+
+from imagewright_components.training.train_enhancer.component import train_enhancer
+from imagewright_pipelines.placement import place
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Model
+
+from imagewright.config.placement import PlacementConfig
+
+
+def build(placement: PlacementConfig) -> Callable[..., Any]:
+    """Builds the pipeline with every task placed."""
+
+    @dsl.pipeline(name="prompt-enhancer")
+    def prompt_enhancer(config: str, curated: Input[Dataset]) -> Model:
+        """Trains the language model that expands short prompts.
+
+        1. train-enhancer: reverse pairs, then fine-tuning on the assistant's tokens
+        """
+        return place(train_enhancer(config=config, curated=curated), "train", placement).outputs["enhancer"]
+
+    return prompt_enhancer
