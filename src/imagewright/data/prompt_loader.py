@@ -5,7 +5,7 @@ A round's prompts are handed out once for every turn of the round, so that one r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -79,8 +79,9 @@ class PromptLoader:
         categories = dataset.samples["category"].astype(np.int64)
         self.groups = [np.flatnonzero((categories == number) & (weights > 0)) for number in range(len(dataset.index.categories))]
         self.groups = [group for group in self.groups if len(group)]
-        self.weights = weights
+        self.edges = [np.cumsum(weights[group]) for group in self.groups]
         self.position = first
+        self.drawn: PromptBatch | None = None
 
     def next_step(self) -> list[PromptBatch]:
         """The prompts of the next turn, as one micro-batch."""
@@ -89,9 +90,11 @@ class PromptLoader:
             self.position += 1
             self.counter.renew = False
         self.counter.steps += 1
-        return [self.draw(self.position, turn)]
+        if self.drawn is None or self.drawn.number != self.position:
+            self.drawn = self.draw(self.position)
+        return [replace(self.drawn, turn=turn)]
 
-    def draw(self, number: int, turn: int = 0) -> PromptBatch:
+    def draw(self, number: int) -> PromptBatch:
         """Draw `number` of this process; a pure function of the data, the seed and the number."""
         random = stream("prompts", self.seed, number, self.rank, self.dataset.digest)
         prompts: list[Tensor] = []
@@ -99,9 +102,9 @@ class PromptLoader:
         for _ in range(self.count * MAX_TRIES):
             if len(prompts) == self.count:
                 break
-            group = self.groups[int(random.integers(len(self.groups)))]
-            shares = self.weights[group] / self.weights[group].sum()
-            index = int(group[int(random.choice(len(group), p=shares))])
+            chosen = int(random.integers(len(self.groups)))
+            edges = self.edges[chosen]
+            index = int(self.groups[chosen][min(int(np.searchsorted(edges, random.random() * edges[-1], side="right")), len(edges) - 1)])
             row = self.dataset.samples[index]
             try:
                 found = self.dataset.read(index, int(random.integers(int(row["num_captions"]))))
@@ -113,7 +116,7 @@ class PromptLoader:
         if len(prompts) < self.count:
             raise PromptError(Problem("latents", "hold too few readable prompts", len(prompts), "fetch or encode the data again"))
         seeds = tuple(int(seed) for seed in random.integers(0, 2**62, self.count))
-        return PromptBatch(prompts, sizes, tuple(domains), seeds, number, turn)
+        return PromptBatch(prompts, sizes, tuple(domains), seeds, number, 0)
 
     def state(self) -> dict[str, int]:
         """The draw in use."""

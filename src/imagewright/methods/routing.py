@@ -54,7 +54,7 @@ class RuleTable:
             for number, rule in enumerate(rules)
             if rule.expert != OWN and rule.expert not in self.teachers
         ]
-        problems += self.gaps(domains)
+        problems = problems or self.gaps(domains)
         if problems:
             raise RoutingError(problems)
 

@@ -30,7 +30,9 @@ CONFIG = DistillConfig(
 
 def random_model(seed: int = 0, scale: float = 0.1) -> ErnieImageDiT:
     """A DiT none of whose weights is zero."""
-    model = ErnieImageDiT(MODEL)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = ErnieImageDiT(MODEL)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
