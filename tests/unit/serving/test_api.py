@@ -8,8 +8,9 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -18,9 +19,10 @@ import pytest
 import uvicorn
 from PIL import Image
 
-from imagewright.config.serving import ServingConfig
+from imagewright.config.serving import EnhancerServiceConfig, ServingConfig
 from imagewright.serving.api import create_app
 from imagewright.serving.champion import Champion, ModelVersion
+from imagewright.serving.enhancer import Enhancer
 from imagewright.serving.metrics import ServerMetrics
 
 KEY = "a-key-for-tests"
@@ -189,3 +191,46 @@ def test_a_client_that_leaves_frees_its_place(server: Server) -> None:
         time.sleep(0.05)
     assert server.champion.current is not None
     assert server.champion.current.engine.load == 0
+
+
+class Painter:
+    """Adds a background to every prompt, or fails."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+    def generate(self, contents: Sequence[str], max_new_tokens: int, seconds: float) -> list[str]:
+        if self.error:
+            raise self.error
+        return [json.loads(content)["prompt"] + " on a white background" for content in contents]
+
+
+@pytest.mark.parametrize(
+    ("generator", "wanted", "drawn"),
+    [
+        (Painter(), True, "a red circle on a white background"),
+        (Painter(), False, "a red circle"),
+        (Painter(OSError("gone")), True, "a red circle"),
+    ],
+)
+def test_the_answer_says_which_prompt_was_drawn(server: Server, generator: Painter, wanted: bool, drawn: str) -> None:
+    served = server.champion.current
+    assert served is not None
+    server.champion.current = replace(served, enhancer=Enhancer(generator, EnhancerServiceConfig()))
+    try:
+        answer = server.post({"prompt": "a red circle", "seed": 1, "enhancer": wanted})
+    finally:
+        server.champion.current = served
+    assert answer.status_code == 200
+    assert answer.json()["data"][0]["revised_prompt"] == drawn
+
+
+def test_expanding_is_counted_by_outcome(server: Server) -> None:
+    served = server.champion.current
+    assert served is not None
+    server.champion.current = replace(served, enhancer=Enhancer(Painter(ValueError("odd")), EnhancerServiceConfig()))
+    try:
+        assert server.post({"prompt": "a blue star", "seed": 1}).status_code == 200
+    finally:
+        server.champion.current = served
+    assert 'imagewright_enhancer_seconds_count{outcome="failed"}' in httpx.get(f"{server.url}/metrics").text
