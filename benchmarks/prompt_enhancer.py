@@ -71,6 +71,11 @@ class Tally:
         rates = f"pass {passed / total:.3f} [{low:.3f}, {high:.3f}]  fallback {1 - passed / total:.3f} [{1 - high:.3f}, {1 - low:.3f}]"
         return f"{name:<24} n={total:<4} {rates}  words {words:.1f}  within 32 tokens {self.fitting / total:.3f}"
 
+    def failures(self, count: int) -> list[str]:
+        """The first expansions that broke something."""
+        rows = [row for part in self.parts for row in zip(part.prompts, part.outputs, part.broken, strict=True) if row[2]]
+        return [f"broke {', '.join(names)}: {prompt!r} -> {text!r}" for prompt, text, names in rows[:count]]
+
     def reasons(self) -> str:
         """What broke, most frequent first."""
         counts: dict[str, int] = {}
@@ -142,6 +147,7 @@ def main() -> None:
             *(tally.line(f"{kind} {name}") for (kind, name), tally in tallies.items()),
             *(f"{kind} {name} broke: {tally.reasons()}" for (kind, name), tally in tallies.items()),
             *timings,
+            *tallies["held-out", "trained"].failures(6),
         ]
         options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
         print("\n".join(lines), flush=True)
