@@ -56,6 +56,8 @@ class AesConfig(Section):
     """Weight of the Bradley-Terry loss on the raw pairs beside the cross-entropy."""
     ranking_scale: float = Field(default=10.0, gt=0.0)
     """Score difference that stands for odds of e : 1; 10 is one tier."""
+    category_balance: float = Field(default=0.75, ge=0.0, le=1.0)
+    """Categories are drawn with probability ~ n ** this: 1 as they come, 0 all alike, which overfits categories of a few images."""
     pairs_per_step: int = Field(default=32, ge=1)
     """Pairs in one step; both images of a pair also count in the cross-entropy."""
     steps: int = Field(default=600, ge=1)

@@ -1,4 +1,4 @@
-"""The method `aesthetic`: cross-entropy to soft score bins plus Bradley-Terry on the raw pairs, pairs drawn evenly over categories."""
+"""The method `aesthetic`: cross-entropy to soft score bins plus Bradley-Terry on the raw pairs, categories balanced."""
 
 from __future__ import annotations
 
@@ -55,20 +55,26 @@ class PairBatch:
 
 
 class BalancedPairLoader:
-    """Endless batches: a category at random, then a pair whose winner is in it. A step's batch depends on (seed, step) only."""
+    """Endless batches: a category with probability ~ n ** balance, then a pair whose winner is in it; n counts the category's pairs.
 
-    def __init__(self, data: RatedPairs, pairs_per_step: int, seed: int) -> None:
+    balance 1 draws as the data is, 0 every category alike. A step's batch depends on (seed, step) only.
+    """
+
+    def __init__(self, data: RatedPairs, pairs_per_step: int, seed: int, balance: float = 0.0) -> None:
         self.data, self.pairs_per_step, self.seed, self.step = data, pairs_per_step, seed, 0
         groups: dict[str, list[int]] = defaultdict(list)
         for index, (winner, _) in enumerate(data.pairs):
             groups[data.categories[int(winner)]].append(index)
         self.groups = [np.asarray(groups[name]) for name in sorted(groups)]
+        weights = np.asarray([float(len(group)) ** balance for group in self.groups])
+        self.chances = weights / weights.sum()
 
     def next_step(self) -> list[PairBatch]:
         """One micro-batch."""
         rng = np.random.default_rng([self.seed, self.step])
         self.step += 1
-        chosen = [int(rng.choice(self.groups[int(rng.integers(len(self.groups)))])) for _ in range(self.pairs_per_step)]
+        drawn = rng.choice(len(self.groups), size=self.pairs_per_step, p=self.chances)
+        chosen = [int(rng.choice(self.groups[int(group)])) for group in drawn]
         winners, losers = (torch.from_numpy(self.data.pairs[chosen, side]) for side in (0, 1))
         mirrored = torch.from_numpy(rng.random((2, self.pairs_per_step, 1, 1, 1)) < 0.5)
         pictures = [self.data.images[index] for index in (winners, losers)]
@@ -109,3 +115,12 @@ class AestheticMethod(PlainMethod):
             {SCORER: bins + self.config.ranking_weight * ranking},
             {"aesthetic/bin_loss": bins.detach(), "aesthetic/ranking_loss": ranking.detach(), "aesthetic/pair_accuracy": accuracy},
         )
+
+    def state(self) -> dict[str, Tensor]:
+        """Running statistics of the norms, which are no weights."""
+        return {name: buffer.detach().cpu().clone() for name, buffer in self.network.named_buffers()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Takes them back."""
+        for name, buffer in self.network.named_buffers():
+            buffer.copy_(state[name])

@@ -124,7 +124,7 @@ def train(settings: AestheticRun, network: Ensemble, data: RatedPairs, run: JobR
     hooks: list[Hook] = [CurveHook(run, training.log_every_steps, world.size, training.peak_tflops)]
     if console is not None:
         hooks.append(ProgressHook(console, num_devices=world.size, peak_tflops=training.peak_tflops))
-    loader = BalancedPairLoader(data, config.pairs_per_step, settings.seed)
+    loader = BalancedPairLoader(data, config.pairs_per_step, settings.seed, config.category_balance)
     method = AestheticMethod(network, config, world.device)
     trainer = Trainer(method, loader, training, plan, settings.work, run, hooks=hooks, world=world)
     trainer.fit()

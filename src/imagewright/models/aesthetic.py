@@ -42,7 +42,7 @@ class ConvScorer(nn.Module):
             levels.append(ConvLevel(before, width))
             before = width
         self.levels = nn.Sequential(*levels)
-        self.head = score_head(2 * sum(channels))
+        self.head = score_head(nn.BatchNorm1d(2 * sum(channels)), 2 * sum(channels))
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 [B, 3, H, W] -> logits [B, 101]. Every level is pooled: damage is local at all scales."""
@@ -50,23 +50,24 @@ class ConvScorer(nn.Module):
         pooled = []
         for level in self.levels:
             x = level(x)
-            pooled += [x.mean(dim=(2, 3)), x.std(dim=(2, 3), unbiased=False)]
+            pooled += [x.mean(dim=(2, 3)), (x.var(dim=(2, 3), unbiased=False) + 1e-4).sqrt()]
         return self.head(torch.cat(pooled, dim=1))  # type: ignore[no-any-return]
 
 
 class ConvLevel(nn.Module):
-    """Two 3x3 convolutions with a residual, then a halving."""
+    """A strided 3x3 convolution, then a residual one; halving first costs a quarter of halving last."""
 
     def __init__(self, before: int, width: int) -> None:
         super().__init__()
-        self.widen = nn.Conv2d(before, width, 3, padding=1)
-        self.norm = nn.GroupNorm(1, width)
+        self.widen = nn.Conv2d(before, width, 3, stride=2, padding=1)
+        # Batch statistics: a norm over one image would erase the contrast and noise levels that tell damage.
+        self.norm = nn.BatchNorm2d(width)
         self.deepen = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, width, H/2, W/2]."""
         x = F.silu(self.norm(self.widen(x)))
-        return F.avg_pool2d(x + F.silu(self.deepen(x)), 2)
+        return x + F.silu(self.deepen(x))
 
 
 class FeatureScorer(nn.Module):
@@ -74,7 +75,7 @@ class FeatureScorer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.head = score_head(1280)
+        self.head = score_head(nn.LayerNorm(1280), 1280)
         self.features: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -108,9 +109,9 @@ class Ensemble(nn.Module):
         return torch.stack([member(images) for member in self.members])
 
 
-def score_head(features: int) -> nn.Sequential:
+def score_head(norm: nn.Module, features: int) -> nn.Sequential:
     """Normalised features -> 101 logits."""
-    return nn.Sequential(nn.LayerNorm(features), nn.Linear(features, 128), nn.SiLU(), nn.Linear(128, NUM_BINS))
+    return nn.Sequential(norm, nn.Linear(features, 128), nn.SiLU(), nn.Linear(128, NUM_BINS))
 
 
 def build_network(config: AesConfig) -> Ensemble:
