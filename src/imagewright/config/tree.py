@@ -9,6 +9,7 @@ from imagewright.config.base import Section
 from imagewright.config.curation import CurationConfig
 from imagewright.config.data import DataConfig
 from imagewright.config.distill import DistillConfig
+from imagewright.config.dpo import DpoConfig
 from imagewright.config.enhancer import EnhancerConfig
 from imagewright.config.evaluation import EvaluationConfig
 from imagewright.config.gate import GateConfig
@@ -16,6 +17,7 @@ from imagewright.config.kubeflow import KubeflowConfig
 from imagewright.config.latents import EncodingConfig
 from imagewright.config.model import ModelConfig
 from imagewright.config.placement import PlacementConfig
+from imagewright.config.preferences import PreferencesConfig
 from imagewright.config.pretrain import PretrainConfig
 from imagewright.config.serving import ServingConfig
 from imagewright.config.sft import SftConfig
@@ -55,6 +57,10 @@ class Config(Section):
     """What a model must show before it becomes champion."""
     sft: SftConfig = SftConfig()
     """Top-down domains, supervised fine-tuning and domain experts."""
+    preferences: PreferencesConfig = PreferencesConfig()
+    """Preference pairs from the SFT model's own samples."""
+    dpo: DpoConfig = DpoConfig()
+    """Stabilised preference training on those pairs."""
     distill: DistillConfig = DistillConfig()
     """The few-step student and its teachers."""
     enhancer: EnhancerConfig = EnhancerConfig()

@@ -1,0 +1,42 @@
+"""Job `build-preferences`: the SFT model's own samples of training prompts -> audited preference pairs."""
+
+from __future__ import annotations
+
+from imagewright.errors import InputError, Problem
+from imagewright.jobs.job import Job, JobContext, Outcome
+
+JOB = Job(
+    name="build-preferences",
+    stage="preferences",
+    kind="dataset",
+    inputs=("sft", "vae", "curated"),
+    optional_inputs=("aes",),
+    sections=("preferences", "text_encoder"),
+)
+
+
+def run(context: JobContext) -> Outcome:
+    """Samples every prompt several times, ranks, pairs best with worst, and audits the set. Raises InputError when `aes` is missing."""
+    config = context.config.preferences
+    if config.aes_weight > 0 and "aes" not in context.inputs:
+        fix = "give the aesthetic model as input, or set the weight to 0"
+        raise InputError(Problem("preferences.aes_weight", "needs the input aes", config.aes_weight, fix))
+    from imagewright.evaluation.generation import load_generator
+    from imagewright.methods.preference_sampling import GRID_NAME, audit_metrics, sample_preferences
+    from imagewright.models.aesthetic import load_scorer
+    from imagewright.models.text_encoder import load_text_encoder
+    from imagewright.models.vae import load_vae
+
+    digest = context.inputs["sft"].record.digest
+    text_encoder = load_text_encoder(context.config.text_encoder)
+    vae = load_vae(context.input_path("vae") / "vae")
+    generator = load_generator(context.input_path("sft"), digest, vae, text_encoder, config.batch_size)
+    scorer = load_scorer(context.input_path("aes")) if "aes" in context.inputs else None
+    audit, dropped = sample_preferences(
+        config, generator, context.input_path("curated"), context.output, context.seed, sampled_from=digest, scorer=scorer
+    )
+    metrics = audit_metrics(audit, dropped)
+    context.run.log_metrics(metrics, 0)
+    if (context.output / GRID_NAME).exists():
+        context.run.log_artifact(context.output / GRID_NAME, "grids")
+    return Outcome(counts={"pairs": audit.usable, **{f"dropped_{reason}": count for reason, count in dropped.items()}}, metrics=metrics)
