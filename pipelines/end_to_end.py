@@ -29,7 +29,7 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
         2. aesthetic-model: the scorer of curation, preferences and evaluation
         3. prompt-enhancer: the language model in front of the image model
         4. pretrain-dit: flow matching, one resolution after another
-        5. post-training: top-down data, fine-tuning, domain experts
+        5. post-training: top-down data, fine-tuning, domain experts, preference alignment
         6. distillation: the student of few steps
         7. evaluate-models: every model of the lineage on the same prompts and seeds
         8. export-bundle: a servable diffusers folder
@@ -42,13 +42,13 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
             score(config=config, curated=curated)
             enhance(config=config, curated=curated)
             base = place(pretrain_dit(config=config, latents=latents), "train", placement).outputs["base"]
-            tuned = align(config=config, base=base, curated=curated, latents=latents)
-            sft = tuned.outputs["sft"]
+            tuned = align(config=config, base=base, vae=vae, curated=curated, latents=latents)
+            sft, dpo = tuned.outputs["sft"], tuned.outputs["dpo"]
             turbo = distil(config=config, model=sft, experts=sft, latents=tuned.outputs["sft_data"]).output
-            judged = evaluate_models(config=config, base=base, sft=sft, turbo=turbo, vae=vae, curated=curated)
+            judged = evaluate_models(config=config, base=base, sft=sft, dpo=dpo, turbo=turbo, vae=vae, curated=curated)
             results = place(judged, "evaluate", placement).outputs["results"]
             bundle = place(export_bundle(config=config, model=turbo, vae=vae), "control", placement).outputs["bundle"]
-            decision = promote_model(config=config, bundle=bundle, results=results, base=base, sft=sft, turbo=turbo)
+            decision = promote_model(config=config, bundle=bundle, results=results, base=base, sft=sft, dpo=dpo, turbo=turbo)
             place(decision, "control", placement)
 
     return end_to_end

@@ -1,9 +1,11 @@
-"""Base weights to aligned weights: top-down data, supervised fine-tuning with domain experts."""
+"""Base weights to aligned weights: top-down data, supervised fine-tuning with domain experts, preferences, alignment."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from imagewright_components.data.build_preferences.component import build_preferences
 from imagewright_components.data.build_sft_data.component import build_sft_data
+from imagewright_components.training.align_dpo.component import align_dpo
 from imagewright_components.training.finetune_sft.component import finetune_sft
 from imagewright_pipelines.placement import place
 from kfp import dsl
@@ -17,20 +19,26 @@ class TunedModel(NamedTuple):
 
     sft: Model
     sft_data: Dataset
+    dpo: Model
 
 
 def build(placement: PlacementConfig) -> Callable[..., Any]:
     """Builds the pipeline with every task placed."""
 
     @dsl.pipeline(name="post-training")
-    def post_training(config: str, base: Input[Model], curated: Input[Dataset], latents: Input[Dataset]) -> TunedModel:
-        """Fine-tunes a base model.
+    def post_training(config: str, base: Input[Model], vae: Input[Model], curated: Input[Dataset], latents: Input[Dataset]) -> TunedModel:
+        """Fine-tunes and aligns a base model.
 
         1. build-sft-data: high-demand domains with diversified prompts
         2. finetune-sft: full fine-tuning, then one LoRA expert per domain
+        3. build-preferences: the fine-tuned model's own samples, ranked and paired
+        4. align-dpo: stabilised preference training
         """
         data = place(build_sft_data(config=config, curated=curated, latents=latents), "data", placement)
         tuned = place(finetune_sft(config=config, base=base, sft_data=data.outputs["sft_data"]), "train", placement)
-        return TunedModel(sft=tuned.outputs["sft"], sft_data=data.outputs["sft_data"])
+        sft = tuned.outputs["sft"]
+        pairs = place(build_preferences(config=config, sft=sft, vae=vae, curated=curated), "evaluate", placement)
+        aligned = place(align_dpo(config=config, sft=sft, preferences=pairs.outputs["preferences"]), "train", placement)
+        return TunedModel(sft=sft, sft_data=data.outputs["sft_data"], dpo=aligned.outputs["dpo"])
 
     return post_training

@@ -1,0 +1,1 @@
+"""Component `build_preferences`."""

@@ -1,0 +1,21 @@
+"""Kubeflow component of the job `build-preferences`."""
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Metrics, Model, Output
+
+
+@dsl.component(base_image="imagewright-worker", packages_to_install=[], install_kfp_package=False)
+def build_preferences(
+    config: str,
+    sft: Input[Model],
+    vae: Input[Model],
+    curated: Input[Dataset],
+    preferences: Output[Dataset],
+    metrics: Output[Metrics],
+    aes: Input[Model] = None,
+) -> None:
+    """Samples the fine-tuned model, ranks its samples and pairs the best of each prompt with the worst."""
+    from imagewright.jobs.component import run_component
+
+    inputs = {"sft": sft, "vae": vae, "curated": curated, "aes": aes}
+    run_component("build-preferences", config, inputs=inputs, output=preferences, metrics=metrics)

@@ -1,0 +1,1 @@
+"""Component `align_dpo`."""
