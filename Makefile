@@ -5,9 +5,10 @@ PYTHON := python3
 endif
 BIN := .venv/bin
 STAMP := .venv/installed
+BUILDER ?= podman
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-compiled lint types golden docs bench up down clean
+.PHONY: help setup demo test test-compiled lint types golden docs up down images clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -54,6 +55,10 @@ up: $(STAMP) ## Start the local stack: S3 and MLflow
 
 down: $(STAMP) ## Stop the local stack; its data stays
 	@$(BIN)/imagewright down
+
+images: ## Build the control, worker and serve images: make images BASE=python@sha256:... (BUILDER=docker, buildah or podman)
+	@test -n "$(BASE)" || { echo "BASE is required: an image with Python 3.11 named by digest, BASE=docker.io/library/python@sha256:..."; exit 1; }
+	@for target in control worker serve; do $(BUILDER) build --file infra/images/Containerfile --target $$target --build-arg BASE=$(BASE) --build-arg GIT_COMMIT=$$(git rev-parse HEAD) --tag imagewright-$$target . || exit 1; done
 
 clean: ## Remove build products (data in .imagewright and the environment stay)
 	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache src/*.egg-info

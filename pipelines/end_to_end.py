@@ -40,14 +40,14 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
             data = curate(config=config)
             curated, vae, latents = data.outputs["curated"], data.outputs["vae"], data.outputs["latents"]
             score(config=config, curated=curated)
-            enhance(config=config, curated=curated)
+            enhancer = enhance(config=config, curated=curated).output
             base = place(pretrain_dit(config=config, latents=latents), "train", placement).outputs["base"]
             tuned = align(config=config, base=base, vae=vae, curated=curated, latents=latents)
             sft, dpo = tuned.outputs["sft"], tuned.outputs["dpo"]
             turbo = distil(config=config, model=sft, experts=sft, latents=tuned.outputs["sft_data"]).output
             judged = evaluate_models(config=config, base=base, sft=sft, dpo=dpo, turbo=turbo, vae=vae, curated=curated)
             results = place(judged, "evaluate", placement).outputs["results"]
-            bundle = place(export_bundle(config=config, model=turbo, vae=vae), "control", placement).outputs["bundle"]
+            bundle = place(export_bundle(config=config, model=turbo, vae=vae, enhancer=enhancer), "control", placement).outputs["bundle"]
             decision = promote_model(config=config, bundle=bundle, results=results, base=base, sft=sft, dpo=dpo, turbo=turbo)
             place(decision, "control", placement)
 

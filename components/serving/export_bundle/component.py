@@ -11,8 +11,9 @@ def export_bundle(
     vae: Input[Model],
     bundle: Output[Model],
     metrics: Output[Metrics],
+    enhancer: Input[Model] = None,
 ) -> None:
     """Puts a servable diffusers folder together."""
     from imagewright.jobs.component import run_component
 
-    run_component("export-bundle", config, inputs={"model": model, "vae": vae}, output=bundle, metrics=metrics)
+    run_component("export-bundle", config, inputs={"model": model, "vae": vae, "enhancer": enhancer}, output=bundle, metrics=metrics)
