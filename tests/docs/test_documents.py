@@ -56,7 +56,9 @@ def verbs() -> set[str]:
 
 @DOCUMENTS
 def test_command_line_verbs_exist(document: Path, verbs: set[str]) -> None:
-    named = set(re.findall(r"(?<!-n )(?<!namespace )\bimagewright ([a-z]+)\b(?!\.)", "\n".join(code_in(document.read_text(encoding="utf-8")))))
+    named = set(
+        re.findall(r"(?<!-n )(?<!namespace )\bimagewright ([a-z]+)\b(?!\.)", "\n".join(code_in(document.read_text(encoding="utf-8"))))
+    )
     assert named <= verbs
 
 

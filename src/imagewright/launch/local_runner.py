@@ -5,6 +5,7 @@ A process of its own, so that the command line can watch it, end it, and outlive
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from imagewright.launch.runs import RunFolder
+from imagewright.tracking.job_run import JobRun, NullRun
 
 EXIT_FAILED = 1
 EXIT_CANCELLED = 130
@@ -25,10 +27,12 @@ def main(path: str) -> int:
     folder = RunFolder(Path(path))
     signal.signal(signal.SIGTERM, interrupt)
     folder.write_state(state="running", pid=os.getpid(), started=time.time(), finished=None, error="")
+    tracked = open_parent_run(folder)
     try:
         execute(folder)
     except KeyboardInterrupt:
         folder.write_state(state="cancelled", finished=time.time())
+        tracked.close("KILLED")
         return EXIT_CANCELLED
     except Exception as error:  # whatever a runner raises, the run has failed and its state must say so
         folder.write_state(
@@ -37,9 +41,23 @@ def main(path: str) -> int:
         return EXIT_FAILED
     if message := failure(folder):
         folder.write_state(state="failed", finished=time.time(), error=message)
+        tracked.close("FAILED")
         return EXIT_FAILED
+    tracked.close()
     folder.write_state(state="succeeded", finished=time.time())
     return 0
+
+
+def open_parent_run(folder: RunFolder) -> JobRun:
+    """Opens the MLflow run of the whole pipeline before any job can: jobs that start at once then never make two."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not uri:
+        return NullRun()
+    from imagewright.tracking.runs import open_pipeline_run
+
+    facts = folder.facts()
+    config = json.loads(facts["parameters"]["config"])
+    return open_pipeline_run(uri, folder.run_id, folder.path / "tracking", config, recipe=facts["recipe"], git_commit=facts["git_commit"])
 
 
 def failure(folder: RunFolder) -> str:

@@ -149,9 +149,10 @@ def test_an_injected_run_that_is_gone_costs_a_warning_not_the_numbers(
 
 
 @pytest.mark.e2e
-def test_eight_jobs_that_start_at_once_share_one_parent(server_uri: str, client: MlflowClient, tmp_path: Path) -> None:
+def test_eight_jobs_that_start_at_once_share_the_parent_their_runner_opened(server_uri: str, client: MlflowClient, tmp_path: Path) -> None:
+    launched = open_pipeline_run(server_uri, "run-5", tmp_path / "parent", {})
     opened = [open_run(server_uri, tmp_path / str(number), task=f"job-{number}", pipeline_run="run-5") for number in range(8)]
-    for run in opened:
+    for run in (*opened, launched):
         run.close()
     (parent,) = find(client, pipeline_run="run-5", role="pipeline")
     jobs = find(client, pipeline_run="run-5", role="job")

@@ -43,8 +43,10 @@ def test_the_session_of_a_killed_process_is_found_while_its_forked_child_lives(t
     script = (
         "import os, sys, time; from pathlib import Path; from imagewright.tracking.spool import new_session\n"
         "session = new_session(Path(sys.argv[1]), {'task': 'a'})\n"
+        "ready, tell = os.pipe()\n"
         "child = os.fork()\n"
-        "if child == 0:\n    time.sleep(60)\n"
+        "if child == 0:\n    os.write(tell, b'x'); time.sleep(60)\n"
+        "os.read(ready, 1)\n"  # the child runs: what it inherited is closed
         "print(child, flush=True); time.sleep(60)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
