@@ -117,12 +117,14 @@ def find_or_create(server: TrackingServer, experiment: str, identity: JobIdentit
     same = [run for run in found if identity.matches(tags_of(run))]
     if same:
         chosen = choose(same)
+        if not is_settled(chosen):  # its maker, or a rival of its maker, may still step back from it
+            return settle(server, experiment, identity, str(chosen["info"]["run_id"]))
         if chosen["info"]["status"] != "RUNNING" and identity.task:
             server.call("POST", "runs/update", {"run_id": chosen["info"]["run_id"], "status": "RUNNING"})
         return str(chosen["info"]["run_id"])
     earlier = str(found[-1]["info"]["run_id"]) if found else ""
     mine = create(server, experiment, identity, parent, earlier)
-    return settle(server, experiment, identity, mine)
+    return settle(server, experiment, identity, mine, created=True)
 
 
 def candidates(server: TrackingServer, experiment: str, identity: JobIdentity) -> list[dict[str, Any]]:
@@ -142,25 +144,30 @@ def create(server: TrackingServer, experiment: str, identity: JobIdentity, paren
     return server.create_run(experiment, identity.task or identity.pipeline_run, tags, identity.started_at_ms)
 
 
-def settle(server: TrackingServer, experiment: str, identity: JobIdentity, mine: str) -> str:
-    """After creating: looks again, and of several processes that created the same run at once all but one step back.
+def settle(server: TrackingServer, experiment: str, identity: JobIdentity, mine: str, created: bool = False) -> str:
+    """Looks again after a pause, and of several processes that created the same run at once all but one step back.
 
     MLflow has no unique tags, so everybody waits until the others' creation is visible, then all choose by the same order.
     A run already chosen by somebody is marked and wins over the order.
     """
     time.sleep(identity.settle_seconds)
     rivals = [run for run in candidates(server, experiment, identity) if identity.matches(tags_of(run))]
-    chosen = str(choose(rivals)["info"]["run_id"]) if rivals else mine
-    if chosen == mine:
-        server.log_batch(mine, tags={"settled": "1"})
-    else:
+    chosen = choose(rivals) if rivals else None
+    run_id = str(chosen["info"]["run_id"]) if chosen else mine
+    if chosen is None or not is_settled(chosen):
+        server.log_batch(run_id, tags={"settled": "1"})
+    if created and run_id != mine:
         server.delete_run(mine)
-    return chosen
+    return run_id
 
 
 def choose(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """The run everybody picks from the same list."""
-    return min(runs, key=lambda run: (tags_of(run).get("settled", "0") != "1", int(run["info"]["start_time"]), run["info"]["run_id"]))
+    return min(runs, key=lambda run: (not is_settled(run), int(run["info"]["start_time"]), run["info"]["run_id"]))
+
+
+def is_settled(run: Mapping[str, Any]) -> bool:
+    return tags_of(run).get("settled") == "1"
 
 
 def tags_of(run: Mapping[str, Any]) -> dict[str, str]:
