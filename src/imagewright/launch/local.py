@@ -65,8 +65,6 @@ def start(folder: RunFolder, environment: Mapping[str, str]) -> subprocess.Popen
         "IMAGEWRIGHT_REQUIRE_CACHED": ",".join(facts["require_cached"]),
         "IMAGEWRIGHT_GIT_COMMIT": facts["git_commit"],
         "PYTHONUNBUFFERED": "1",
-        # Threads that wait by spinning starve everything else on a small machine, the stack's servers among them.
-        "OMP_WAIT_POLICY": "passive",
         # kfp starts a bare `python3` for each task: it must be the interpreter that holds this installation.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
