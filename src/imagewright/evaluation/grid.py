@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from imagewright.errors import InputError, Problem
 
 GAP_PX = 2
 MIN_CELL_PX = 64
@@ -34,3 +37,24 @@ def write_grid(columns: Sequence[Sequence[NDArray[np.uint8]]], path: Path) -> No
 def cell_size(side_px: int) -> int:
     """Side of one cell of a grid of images of side_px."""
     return min(MAX_CELL_PX, max(side_px, side_px * -(-MIN_CELL_PX // side_px)))
+
+
+def cut_cells(png: bytes, columns: int, rows: int, side_px: int) -> list[list[Image.Image]]:
+    """Pictures [row][column] of a grid that write_grid made of images of side_px; enlarged ones come back at their own size.
+
+    Raises InputError when the bytes are no PNG of that many cells.
+    """
+    cell = cell_size(side_px)
+    step = cell + GAP_PX
+    expected = (columns * step - GAP_PX, rows * step - GAP_PX)
+    try:
+        with Image.open(io.BytesIO(png), formats=["PNG"]) as opened:
+            found = opened.size
+            sheet = opened.convert("RGB") if found == expected else None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(Problem("grid", f"is no PNG: {error}", len(png), "evaluate again")) from error
+    if sheet is None:
+        raise InputError(Problem("grid", f"must be {expected[0]} x {expected[1]} px", f"{found[0]} x {found[1]}", "evaluate again"))
+    shrink = cell // side_px if cell % side_px == 0 else 1
+    boxes = [[(x * step, y * step, x * step + cell, y * step + cell) for x in range(columns)] for y in range(rows)]
+    return [[sheet.crop(box).resize((cell // shrink, cell // shrink), Image.Resampling.NEAREST) for box in row] for row in boxes]

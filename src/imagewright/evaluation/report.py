@@ -9,22 +9,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from imagewright.errors import InputError, Problem
 from imagewright.evaluation.grid import GAP_PX, cell_size
+from imagewright.evaluation.page import name_of, render_page, seconds, size
 from imagewright.evaluation.results import ModelResult, Results
-from imagewright.evaluation.statistics import compare_paired
+from imagewright.evaluation.score_table import paired_rows, paired_scale, score_groups, score_rows
+from imagewright.evaluation.statistics import PairedComparison, compare_paired
 from imagewright.storage.records import Record
 
-MAX_REPORT_BYTES = 5_000_000
-TASK_ORDER = ("single", "two", "counting", "colors", "position", "color_attr", "overall")
 CURVE_BOX = (46.0, 456.0, 8.0, 146.0)
 MAX_CURVE_POINTS = 400
-
-
-class ReportError(InputError):
-    """A report that cannot be written as one small file."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +44,8 @@ class ReportData:
 
 
 def render_report(data: ReportData) -> str:
-    """Returns the HTML. Raises ReportError at 5 MB or more (mail and MLflow's viewer stay usable below)."""
-    environment = Environment(
-        loader=PackageLoader("imagewright.evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    html = environment.get_template("report.html").render(page_of(data))
-    if len(html.encode()) >= MAX_REPORT_BYTES:
-        fix = "show fewer grid prompts (evaluation.grid_prompts)"
-        raise ReportError(Problem("report", f"must stay below {MAX_REPORT_BYTES} bytes", len(html.encode()), fix))
-    return html
+    """Returns the HTML. Raises PageError when it would be 5 MB or more."""
+    return render_page("report.html", page_of(data), "show fewer grid prompts (evaluation.grid_prompts)")
 
 
 def write_report(data: ReportData, path: Path) -> None:
@@ -72,6 +58,7 @@ def page_of(data: ReportData) -> dict[str, Any]:
     results = data.results
     rows = results.models if results else []
     cell = cell_size(results.resolution_px) if results else 0
+    compared = comparisons(rows)
     verdict = ("passed" if all(row.passed for row in data.gate) else "refused") if data.gate else ""
     funnel, funnel_note = funnel_rows(data.records)
     return {
@@ -80,15 +67,14 @@ def page_of(data: ReportData) -> dict[str, Any]:
         "verdict": verdict,
         "tiles": tiles(data),
         "results": results,
-        "splits": sorted({score.split for row in rows for score in row.scores}, reverse=True),
-        "tasks": [task for task in TASK_ORDER if any(score.task == task for row in rows for score in row.scores)],
-        "cells": lambda split, task: score_cells(results, split, task) if results else [],
+        "score_groups": score_groups(score_rows(rows, results.judge)) if results else [],
         "model_names": [name_of(row) for row in rows],
         "grid_data": base64.b64encode(data.grid_png).decode(),
         "grid_prompts": [results.prompts[key] for key in results.grid_prompts] if results else [],
         "cell_px": cell,
         "row_px": cell + GAP_PX,
-        "comparisons": comparisons(rows),
+        "comparisons": paired_rows(compared),
+        "paired_scale": paired_scale(compared.values()),
         "gate": data.gate,
         "funnel": funnel,
         "funnel_note": funnel_note,
@@ -123,30 +109,16 @@ def tiles(data: ReportData) -> list[dict[str, str]]:
     return found
 
 
-def name_of(row: ModelResult) -> str:
-    """Column name of a model."""
-    return f"{row.lineage} + enhancer" if row.enhancer else row.lineage
-
-
-def score_cells(results: Results, split: str, task: str) -> list[dict[str, Any]]:
-    """One bar per model of a task, with the ceiling through the autoencoder."""
-    by_task = results.judge.ceiling_through_vae_by_task
-    ceiling = results.judge.ceiling_through_vae if task == "overall" else by_task.get(task)
-    return [
-        {"model": name_of(row), "value": score.value, "low": score.low, "high": score.high, "ceiling": ceiling}
-        for row in results.models
-        for score in row.scores
-        if (score.split, score.task) == (split, task)
-    ]
-
-
-def comparisons(rows: Sequence[ModelResult]) -> list[dict[str, Any]]:
-    """Each stage against the one before it."""
-    found = []
-    for before, after in pairwise(rows):
-        compared = compare_paired(after.per_prompt, before.per_prompt)
-        found.append({"names": f"{name_of(after)} against {name_of(before)}", **vars(compared)})
-    return found
+def comparisons(rows: Sequence[ModelResult]) -> dict[str, PairedComparison]:
+    """Each stage against the one before it, then every enhanced row against the same model without enhancer."""
+    plain = [row for row in rows if not row.enhancer]
+    pairs = list(pairwise(plain))
+    pairs += [(row, other) for row in plain for other in rows if other.enhancer and other.lineage == row.lineage]
+    return {
+        f"{name_of(after)} against {name_of(before)}": compare_paired(after.per_prompt, before.per_prompt)
+        for before, after in pairs
+        if after.per_prompt.keys() & before.per_prompt.keys()
+    }
 
 
 def funnel_rows(records: Sequence[Record]) -> tuple[list[dict[str, Any]], str]:
@@ -204,19 +176,3 @@ def commit_of(records: Sequence[Record]) -> str:
     """The code commit, when every record names the same."""
     commits = {record.git_commit for record in records}
     return f"commit {commits.pop()[:10]}" if len(commits) == 1 and commits != {""} else ""
-
-
-def seconds(value: float) -> str:
-    """12.3 s, 4 min 5 s, 2 h 10 min."""
-    if value < 60:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def size(num_bytes: int) -> str:
-    """Bytes in a readable unit."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if num_bytes >= factor:
-            return f"{num_bytes / factor:.1f} {unit}"
-    return f"{num_bytes} B"

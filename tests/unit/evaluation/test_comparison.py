@@ -68,3 +68,12 @@ def test_unknown_run_is_refused(store: Store) -> None:
 def test_run_compared_with_itself_is_refused(store: Store, tmp_path: Path) -> None:
     asked = CliRunner().invoke(app, ["compare", "one", "one", "--store", (tmp_path / "store").as_uri()])
     assert isinstance(asked.exception, InputError)
+
+
+def test_page_is_written_where_it_was_asked_for(store: Store, tmp_path: Path) -> None:
+    url = (tmp_path / "store").as_uri()
+    asked = CliRunner().invoke(app, ["compare", "one", "two", "--store", url, "--html", str(tmp_path / "pages" / "both.html")])
+    assert asked.exit_code == 0, asked.output
+    assert "<h2>Is the difference real?</h2>" in (tmp_path / "pages" / "both.html").read_text(encoding="utf-8")
+    refused = CliRunner().invoke(app, ["compare", "one", "two", "--store", url, "--html", str(tmp_path)])
+    assert isinstance(refused.exception, InputError)

@@ -6,11 +6,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from report_case import full_report
 
-from imagewright.evaluation import report
-from imagewright.evaluation.report import ReportData, ReportError, render_report, seconds, write_report
+from imagewright.evaluation.report import ReportData, render_report, write_report
 
 
 def test_report_shows_every_part() -> None:
@@ -45,18 +43,3 @@ def test_parts_without_data_are_left_out() -> None:
     html = render_report(ReportData(title="Empty run"))
     assert "Empty run" in html
     assert "<h2>" not in html
-
-
-def test_report_just_at_the_size_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = full_report()
-    size = len(render_report(data).encode())
-    monkeypatch.setattr(report, "MAX_REPORT_BYTES", size + 1)
-    render_report(data)
-    monkeypatch.setattr(report, "MAX_REPORT_BYTES", size)
-    with pytest.raises(ReportError, match="must stay below"):
-        render_report(data)
-
-
-@pytest.mark.parametrize(("value", "shown"), [(3.21, "3.2 s"), (59.94, "59.9 s"), (60.0, "1 min 0 s"), (7800.0, "2 h 10 min")])
-def test_times_are_readable(value: float, shown: str) -> None:
-    assert seconds(value) == shown
