@@ -21,6 +21,8 @@ from imagewright.errors import InputError, Problem
 from imagewright.evaluation.palette import COLOURS, SHAPES, TEMPLATE_PX, UNKNOWN, nearest_colour, shape_templates
 
 TASKS = ("single", "two", "counting", "colors", "position", "color_attr")
+COLOURED_TASKS = ("colors", "position", "color_attr")
+"""Tasks whose prompts name colours; the others leave them free, as GenEval does."""
 RELATIONS = ("left of", "right of", "above", "below")
 MIN_CONTRAST = 48.0
 """RGB distance from the background at which a pixel may belong to an object."""
@@ -69,7 +71,7 @@ class SceneSpecError(InputError):
 
 
 def prompt_from_scene(spec: str | dict[str, Any]) -> ScenePrompt:
-    """What the prompt of a ground-truth scene (JSON text or tree) says: colours are named in every task but `two`.
+    """What the prompt of a ground-truth scene (JSON text or tree) says: colours are named in COLOURED_TASKS only.
 
     Raises SceneSpecError when the spec is malformed or uses a word that the judge does not know.
     """
@@ -79,7 +81,7 @@ def prompt_from_scene(spec: str | dict[str, Any]) -> ScenePrompt:
         objects = tuple((str(item["shape"]), str(item["colour"])) for item in tree["objects"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise SceneSpecError(Problem("scene", f"is not a scene: {error!r}", spec, "give the manifest's scene column")) from error
-    named: tuple[tuple[str, str | None], ...] = tuple((shape, None if task == "two" else colour) for shape, colour in objects)
+    named: tuple[tuple[str, str | None], ...] = tuple((shape, colour if task in COLOURED_TASKS else None) for shape, colour in objects)
     prompt = ScenePrompt(task, named[:1] if count is not None else named, relation, count)
     check_prompt(prompt)
     return prompt

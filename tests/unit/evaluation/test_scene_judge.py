@@ -13,6 +13,9 @@ from scipy import ndimage
 
 import imagewright.evaluation.scene_judge as judge_module
 from imagewright.evaluation.scene_judge import ScenePrompt, SceneSpecError, holds, judge, objects_of_scene, prompt_from_scene, read_scene
+from imagewright.sources.scene_captions import prompt_of
+from imagewright.sources.scene_spec import Task
+from imagewright.sources.scenes import compose_scene
 
 
 def test_every_ground_truth_scene_is_called_right() -> None:
@@ -96,3 +99,14 @@ def test_judge_shares_nothing_with_the_generator() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in getattr(node, "names", [])]
             assert path.stem in ("suites",) or not any(name.startswith("imagewright.sources") for name in names), path.name
+
+
+@pytest.mark.parametrize("task", ["single", "two", "counting", "colors", "position", "color_attr"])
+def test_a_prompt_is_judged_only_on_colours_it_names(task: Task) -> None:
+    spec = compose_scene(np.random.default_rng(3), task)
+    words = prompt_of(spec).split()
+    for _, colour in prompt_from_scene(spec.to_json()).objects:
+        assert colour is None or colour in words
+    drawn = {item.colour for item in spec.objects}
+    named = {colour for _, colour in prompt_from_scene(spec.to_json()).objects if colour}
+    assert named == drawn & set(words)
