@@ -15,16 +15,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import urllib3
-from urllib3.exceptions import HTTPError
-
 from imagewright.errors import Problem
 from imagewright.storage.backend import Condition, NamedObject, ObjectInfo
 from imagewright.storage.digests import FileDigest
 from imagewright.storage.errors import StoreError
+from imagewright.storage.http_connections import Answer, ConnectionBroken
 from imagewright.storage.local_backend import explain_os_error, name_taken, too_large
 from imagewright.storage.s3_refusal import no_answer, refusal
-from imagewright.storage.s3_requests import RETRIES, S3Address, SignedRequests
+from imagewright.storage.s3_requests import RETRIES, Retries, S3Address, SignedRequests
 
 if TYPE_CHECKING:
     from imagewright.storage.s3_bulk import BulkOperations
@@ -41,10 +39,10 @@ class S3Backend:
 
     num_workers = 16
 
-    def __init__(self, address: S3Address, retries: urllib3.Retry = RETRIES) -> None:
+    def __init__(self, address: S3Address, retries: Retries = RETRIES) -> None:
         self._address, self._retries = address, retries
         self._prefix = f"{address.prefix.strip('/')}/" if address.prefix.strip("/") else ""
-        self._requests = SignedRequests(address, self.num_workers * 2, retries)
+        self._requests = SignedRequests(address, retries)
         self._bucket_is_known = False
 
     @property
@@ -116,9 +114,9 @@ class S3Backend:
             self._check_upload(key, len(data), "" if _MD5_ETAG.fullmatch(etag) is None else etag)
         return etag
 
-    def _settle_conditional_write(self, key: str, data: bytes, response: urllib3.BaseHTTPResponse) -> str:
+    def _settle_conditional_write(self, key: str, data: bytes, response: Answer) -> str:
         """A refused write after a retry may be our own first attempt, whose answer was lost: then it was won."""
-        was_retried = bool(response.retries and response.retries.history)
+        was_retried = response.num_attempts > 1
         current = self.read(key, len(data)) if was_retried and response.status != 404 else None
         if current is not None and current.data == data:
             return current.etag
@@ -146,9 +144,9 @@ class S3Backend:
         response = self._request("HEAD", key, headers={})
         if response.status == 404:
             return None
-        date = response.headers.get("Last-Modified")
+        date = response.headers.get("last-modified")
         modified = parsedate_to_datetime(date).astimezone(UTC) if date else datetime.now(UTC)
-        return ObjectInfo(key, int(response.headers.get("Content-Length", "0")), _etag(response.headers), modified)
+        return ObjectInfo(key, int(response.headers.get("content-length", "0")), _etag(response.headers), modified)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """See Backend."""
@@ -174,13 +172,13 @@ class S3Backend:
             return
         try:
             response = self._requests.send("HEAD", "", headers={})
-        except HTTPError as error:
-            raise no_answer(self.url, error) from error
+        except ConnectionBroken as error:
+            raise no_answer(self.url, error.reason) from error
         if response.status == 404:
             raise refusal(self.url, "find", 404, "NoSuchBucket")
         self._bucket_is_known = True  # any other refusal is repeated by the request that follows
 
-    def _request(self, method: str, key: str, *, headers: Mapping[str, str], body: bytes | None = None) -> urllib3.BaseHTTPResponse:
+    def _request(self, method: str, key: str, *, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
         """One signed request with the answer's body read; 404, 409, 412 and 416 are the caller's, other errors raise."""
         if method == "PUT":
             self._require_bucket()
@@ -190,8 +188,8 @@ class S3Backend:
             else:
                 sha256 = hashlib.sha256(body).hexdigest()
                 response = self._requests.send(method, self._prefix + key, headers=headers, body=body, body_sha256=sha256)
-        except HTTPError as error:
-            raise no_answer(self.url, error) from error
+        except ConnectionBroken as error:
+            raise no_answer(self.url, error.reason) from error
         if response.status < 300 or response.status in (409, 412, 416):
             return response
         code = _ERROR_CODE.search(response.data[:4096])
@@ -203,4 +201,4 @@ class S3Backend:
 
 
 def _etag(headers: Mapping[str, str]) -> str:
-    return headers.get("ETag", "").strip('"')
+    return headers.get("etag", "").strip('"')

@@ -19,9 +19,10 @@ from urllib3.exceptions import HTTPError
 
 from imagewright.storage.backend import ObjectInfo
 from imagewright.storage.digests import FileDigest, VerifyingReader
+from imagewright.storage.http_connections import CONNECT_SECONDS, READ_SECONDS
 from imagewright.storage.local_backend import explain_os_error
 from imagewright.storage.s3_refusal import no_answer, refusal
-from imagewright.storage.s3_requests import TIMEOUT, S3Address
+from imagewright.storage.s3_requests import RETRIED_STATUSES, Retries, S3Address
 
 PART_BYTES = 16 << 20
 MAX_PARTS = 9000
@@ -31,7 +32,7 @@ NUM_PARALLEL_PARTS = 4
 class BulkOperations:
     """Operations on whole object names; the caller adds and removes its prefix."""
 
-    def __init__(self, address: S3Address, url: str, num_connections: int, retries: urllib3.Retry) -> None:
+    def __init__(self, address: S3Address, url: str, num_connections: int, retries: Retries) -> None:
         self._bucket, self._url = address.bucket, url
         endpoint = urlsplit(address.endpoint)
         self._client = Minio(
@@ -41,7 +42,9 @@ class BulkOperations:
             session_token=address.session_token,
             secure=endpoint.scheme == "https",
             region=address.region,
-            http_client=urllib3.PoolManager(maxsize=num_connections, timeout=TIMEOUT, retries=retries),
+            http_client=urllib3.PoolManager(
+                maxsize=num_connections, timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS), retries=_of_urllib3(retries)
+            ),
         )
 
     def put_file(self, name: str, path: Path, expected: FileDigest) -> None:
@@ -91,9 +94,23 @@ class BulkOperations:
         except MinioException as error:
             raise refusal(self._url, action, getattr(error, "status_code", None) or 500, type(error).__name__) from error
         except HTTPError as error:
-            raise no_answer(self._url, error) from error
+            raise no_answer(self._url, type(getattr(error, "reason", None) or error).__name__) from error
         except OSError as error:
             raise explain_os_error(error, action, self._url) from error
+
+
+def _of_urllib3(retries: Retries) -> urllib3.Retry:
+    return urllib3.Retry(
+        total=retries.total,
+        backoff_factor=retries.backoff_seconds / 2,  # urllib3 doubles it before its first wait
+        backoff_jitter=retries.jitter_seconds,
+        backoff_max=retries.max_backoff_seconds,
+        status_forcelist=RETRIED_STATUSES,
+        allowed_methods=None,
+        raise_on_status=False,
+        respect_retry_after_header=False,
+        redirect=False,
+    )
 
 
 class _KeyMissing(Exception):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib3.exceptions import HTTPError
-
 from imagewright.errors import Problem
 from imagewright.storage.errors import StoreAccessDenied, StoreError, StoreUnavailable
 
@@ -23,7 +21,6 @@ def refusal(url: str, action: str, status: int, code: str) -> StoreError:
     return StoreError(Problem("store.url", f"refuses to {action} ({status} {code})", url, "look at the server's log"))
 
 
-def no_answer(url: str, error: HTTPError) -> StoreUnavailable:
-    """The error for a server that cannot be reached, or that broke off after every retry."""
-    reason = type(getattr(error, "reason", None) or error).__name__
+def no_answer(url: str, reason: str) -> StoreUnavailable:
+    """The error for a server that cannot be reached, or that broke off after every retry. reason: one word."""
     return StoreUnavailable(Problem("store.url", f"does not answer ({reason})", url, "check AWS_ENDPOINT_URL and that the server runs"))

@@ -65,9 +65,9 @@ def parse_tree(data: bytes, digest: str) -> list[TreeEntry]:
     return entries
 
 
-def scan_folder(folder: Path) -> list[tuple[str, Path]]:
-    """Every regular file below a folder as (relative path, path), sorted. Raises StoreError naming every entry that cannot be stored."""
-    found: list[tuple[str, Path]] = []
+def scan_folder(folder: Path) -> list[tuple[str, Path, int]]:
+    """Every regular file below a folder as (relative path, path, bytes), sorted. Raises StoreError naming each that cannot be stored."""
+    found: list[tuple[str, Path, int]] = []
     problems: list[Problem] = []
     if not folder.is_dir():
         raise StoreError(Problem("store.put", "must be a folder", str(folder), "give the folder to store"))
@@ -81,7 +81,7 @@ def scan_folder(folder: Path) -> list[tuple[str, Path]]:
             elif entry.is_dir(follow_symlinks=False):
                 pending.append(path)
             else:
-                found.append((relative, path))
+                found.append((relative, path, entry.stat(follow_symlinks=False).st_size))
     if problems:
         raise StoreError(problems)
     return sorted(found)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SMALL_BYTES = 8 << 20
 NUM_LARGE_FILES = 4
 TOUCH_AFTER = timedelta(hours=1)
-LIST_FROM_FILES = 16
+LIST_FROM_FILES = 64
 LISTED_PER_FILE = 100
 
 
@@ -69,7 +69,7 @@ class FolderUpload:
     def run(self) -> list[TreeEntry]:
         """Entries in the order of their paths, every blob stored and young enough to be there when the tree is written."""
         started = datetime.now(UTC)
-        files = [(relative, path, path.stat().st_size) for relative, path in scan_folder(self._folder)]
+        files = scan_folder(self._folder)
         present = self._list_present(len(files))
         with progress_bar(self._console, "storing", sum(size for _, _, size in files)) as advance:
 

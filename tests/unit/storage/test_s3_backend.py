@@ -17,9 +17,9 @@ from imagewright.storage import NameTaken, PayloadChanged, Store, StoreAccessDen
 from imagewright.storage.backend import Condition
 from imagewright.storage.digests import digest_bytes
 from imagewright.storage.s3_backend import S3Backend
-from imagewright.storage.s3_requests import RETRIES, S3Address
+from imagewright.storage.s3_requests import Retries, S3Address
 
-FAST_RETRIES = RETRIES.new(total=3, backoff_factor=0.01, backoff_jitter=0)
+FAST_RETRIES = Retries(total=3, backoff_seconds=0.02, jitter_seconds=0)
 
 
 @dataclass
