@@ -11,13 +11,16 @@ from typing import Any
 
 import urllib3
 from minio import Minio
+from minio.commonconfig import ENABLED, Filter
 from minio.error import MinioException
+from minio.lifecycleconfig import AbortIncompleteMultipartUpload, LifecycleConfig, Rule
 from urllib3.exceptions import HTTPError
 
 from imagewright.stack.home import Credentials
 
 TIMEOUT = urllib3.Timeout(connect=2.0, read=10.0)
 MAX_ANSWER_BYTES = 1 << 20
+UNFINISHED_UPLOAD_DAYS = 7
 DEFAULT_EXPERIMENT = "0"
 
 # What a server that is down, still starting or broken makes its client raise.
@@ -36,6 +39,8 @@ def check_s3(url: str, credentials: Credentials, bucket: str) -> None:
     )
     if not client.bucket_exists(bucket_name=bucket):
         client.make_bucket(bucket_name=bucket)
+    # Set at every check, so that a bucket made by an earlier version has it too; the store itself cannot see unfinished uploads.
+    client.set_bucket_lifecycle(bucket_name=bucket, config=unfinished_uploads_rule())
     name, content = f".health/{secrets.token_hex(8)}", secrets.token_bytes(64)
     client.put_object(bucket_name=bucket, object_name=name, data=io.BytesIO(content), length=len(content))
     answer = client.get_object(bucket_name=bucket, object_name=name)
@@ -47,6 +52,17 @@ def check_s3(url: str, credentials: Credentials, bucket: str) -> None:
     client.remove_object(bucket_name=bucket, object_name=name)
     if received != content:
         raise ValueError(f"{bucket}/{name} came back changed")
+
+
+def unfinished_uploads_rule() -> LifecycleConfig:
+    """The bucket's rule that drops the parts a killed multipart upload left behind."""
+    rule = Rule(
+        status=ENABLED,
+        rule_id="unfinished-uploads",
+        rule_filter=Filter(prefix=""),
+        abort_incomplete_multipart_upload=AbortIncompleteMultipartUpload(days_after_initiation=UNFINISHED_UPLOAD_DAYS),
+    )
+    return LifecycleConfig(rules=[rule])
 
 
 def check_mlflow(url: str) -> None:

@@ -112,6 +112,19 @@ def test_wrong_credentials_are_refused_by_the_server(home: Home) -> None:
 
 
 @pytest.mark.e2e
+def test_the_bucket_drops_what_killed_multipart_uploads_leave(home: Home) -> None:
+    variables = stack.environment(home.path.parent)
+    client = Minio(
+        endpoint=variables["AWS_ENDPOINT_URL"].removeprefix("http://"),
+        access_key=variables["AWS_ACCESS_KEY_ID"],
+        secret_key=variables["AWS_SECRET_ACCESS_KEY"],
+        secure=False,
+        region="us-east-1",
+    )
+    rules = client.get_bucket_lifecycle(bucket_name=BUCKET).rules
+    assert [rule.abort_incomplete_multipart_upload.days_after_initiation for rule in rules] == [7]
+
+
 def test_after_kill_9_and_with_its_port_taken_the_next_start_has_all_data(home: Home) -> None:
     client = s3_client(home)
     written = {f"data/{number}": os.urandom(1000 + number) for number in range(20)}
