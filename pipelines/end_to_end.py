@@ -41,7 +41,7 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
             curated, vae, latents = data.outputs["curated"], data.outputs["vae"], data.outputs["latents"]
             score(config=config, curated=curated)
             enhancer = enhance(config=config, curated=curated).output
-            base = place(pretrain_dit(config=config, latents=latents), "train", placement).outputs["base"]
+            base = place(pretrain_dit(config=config, latents=latents, vae=vae), "train", placement).outputs["base"]
             tuned = align(config=config, base=base, vae=vae, curated=curated, latents=latents)
             sft, dpo = tuned.outputs["sft"], tuned.outputs["dpo"]
             turbo = distil(config=config, model=sft, experts=sft, latents=tuned.outputs["sft_data"]).output

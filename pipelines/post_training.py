@@ -35,7 +35,7 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
         4. align-dpo: stabilised preference training
         """
         data = place(build_sft_data(config=config, curated=curated, latents=latents), "data", placement)
-        tuned = place(finetune_sft(config=config, base=base, sft_data=data.outputs["sft_data"]), "train", placement)
+        tuned = place(finetune_sft(config=config, base=base, sft_data=data.outputs["sft_data"], vae=vae), "train", placement)
         sft = tuned.outputs["sft"]
         pairs = place(build_preferences(config=config, sft=sft, vae=vae, curated=curated), "evaluate", placement)
         aligned = place(align_dpo(config=config, sft=sft, preferences=pairs.outputs["preferences"]), "train", placement)

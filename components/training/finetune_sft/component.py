@@ -11,8 +11,9 @@ def finetune_sft(
     sft_data: Input[Dataset],
     sft: Output[Model],
     metrics: Output[Metrics],
+    vae: Input[Model] = None,
 ) -> None:
     """Fine-tunes on the domains and grows one LoRA expert from each."""
     from imagewright.jobs.component import run_component
 
-    run_component("finetune-sft", config, inputs={"base": base, "sft_data": sft_data}, output=sft, metrics=metrics)
+    run_component("finetune-sft", config, inputs={"base": base, "sft_data": sft_data, "vae": vae}, output=sft, metrics=metrics)

@@ -10,8 +10,9 @@ def pretrain_dit(
     latents: Input[Dataset],
     base: Output[Model],
     metrics: Output[Metrics],
+    vae: Input[Model] = None,
 ) -> None:
     """Pretrains the DiT by flow matching, one resolution after another."""
     from imagewright.jobs.component import run_component
 
-    run_component("pretrain-dit", config, inputs={"latents": latents}, output=base, metrics=metrics)
+    run_component("pretrain-dit", config, inputs={"latents": latents, "vae": vae}, output=base, metrics=metrics)

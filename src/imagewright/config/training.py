@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from imagewright.config.base import Section
+from imagewright.config.sample_grid import SampleGridConfig
 
 
 class TrainingConfig(Section):
@@ -44,6 +45,8 @@ class TrainingConfig(Section):
     """Steps between points of the training curves."""
     validate_every_steps: int = Field(default=100, ge=0)
     """Steps between validations; 0 validates at the end only."""
+    sample_grid: SampleGridConfig = SampleGridConfig()
+    """Pictures drawn while pretraining and fine-tuning."""
     spike_factor: float = Field(default=10.0, ge=0.0)
     """A loss or gradient norm this many times the recent median is a spike: the update is skipped; 0 checks for NaN only."""
     spike_window_steps: int = Field(default=64, ge=4)

@@ -18,20 +18,31 @@ MAX_CELL_PX = 128
 
 
 def write_grid(columns: Sequence[Sequence[NDArray[np.uint8]]], path: Path) -> None:
-    """Writes images[column][row] as one PNG; small pictures are enlarged by a whole factor without smoothing."""
-    rows, side = len(columns[0]), columns[0][0].shape[0]
+    """Writes images[column][row] [H, W, 3] as one PNG; small pictures are enlarged by a whole factor without smoothing.
+
+    Pictures of several sizes keep their aspects, each in the middle of its cell.
+    """
+    rows = len(columns[0])
     assert all(len(column) == rows for column in columns), "every model paints every prompt of the grid"
-    cell = cell_size(side)
+    cell = cell_size(max(max(image.shape[:2]) for column in columns for image in column))
     step = cell + GAP_PX
     sheet = Image.new("RGB", (len(columns) * step - GAP_PX, rows * step - GAP_PX), (255, 255, 255))
     for x, column in enumerate(columns):
         for y, image in enumerate(column):
-            enlarged = cell % side == 0
-            sheet.paste(
-                Image.fromarray(image).resize((cell, cell), Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS),
-                (x * step, y * step),
-            )
+            fitted = fit(image, cell)
+            sheet.paste(fitted, (x * step + (cell - fitted.width) // 2, y * step + (cell - fitted.height) // 2))
     sheet.save(path, "PNG", optimize=True)
+
+
+def fit(image: NDArray[np.uint8], cell_px: int) -> Image.Image:
+    """The picture [H, W, 3] with its longer side at cell_px, or at the largest whole multiple of its own size below that."""
+    height, width = image.shape[:2]
+    longest = max(height, width)
+    if longest <= cell_px:
+        factor = cell_px // longest
+        return Image.fromarray(image).resize((width * factor, height * factor), Image.Resampling.NEAREST)
+    size = (max(1, round(width * cell_px / longest)), max(1, round(height * cell_px / longest)))
+    return Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
 
 
 def cell_size(side_px: int) -> int:

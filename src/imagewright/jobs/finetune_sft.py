@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from imagewright.jobs.job import Job, JobContext, Outcome
 
-JOB = Job(name="finetune-sft", stage="sft", kind="model", inputs=("base", "sft_data"), sections=("sft", "training"))
+JOB = Job(
+    name="finetune-sft",
+    stage="sft",
+    kind="model",
+    inputs=("base", "sft_data"),
+    optional_inputs=("vae",),
+    sections=("sft", "training"),
+)
 
 
 def run(context: JobContext) -> Outcome:
@@ -19,6 +26,7 @@ def run(context: JobContext) -> Outcome:
         data=context.input_path("sft_data"),
         work=context.work,
         seed=context.seed,
+        vae=context.optional_path("vae", "vae"),
     )
     metrics = run_sft(settings, context.output, context.run, context.console)
     return Outcome(metrics=metrics, counts={"experts": len(context.config.sft.domains)})

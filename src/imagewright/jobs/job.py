@@ -88,6 +88,10 @@ class JobContext:
         """Payload folder of a required input."""
         return self.inputs[name].path
 
+    def optional_path(self, name: str, folder: str) -> Path | None:
+        """`folder` of an optional input's payload; None without that input."""
+        return self.inputs[name].path / folder if name in self.inputs else None
+
 
 @dataclass(frozen=True)
 class Outcome:

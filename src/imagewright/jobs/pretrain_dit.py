@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from imagewright.jobs.job import Job, JobContext, Outcome
 
-JOB = Job(name="pretrain-dit", stage="pretrain", kind="model", inputs=("latents",), sections=("model", "training", "pretrain"))
+JOB = Job(
+    name="pretrain-dit",
+    stage="pretrain",
+    kind="model",
+    inputs=("latents",),
+    optional_inputs=("vae",),
+    sections=("model", "training", "pretrain"),
+)
 
 
 def run(context: JobContext) -> Outcome:
@@ -14,7 +21,15 @@ def run(context: JobContext) -> Outcome:
     from imagewright.training.world import open_world
 
     config = context.config
-    settings = Pretraining(config.model, config.pretrain, config.training, context.input_path("latents"), context.work, context.seed)
+    settings = Pretraining(
+        model=config.model,
+        pretrain=config.pretrain,
+        training=config.training,
+        latents=context.input_path("latents"),
+        work=context.work,
+        seed=context.seed,
+        vae=context.optional_path("vae", "vae"),
+    )
     world = open_world()
     if config.training.num_processes > 1 and world.size == 1:
         result, counts = start_pretraining(settings, context.output, context.run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from imagewright.data.packing_plan import stream
 from imagewright.diffusion.flow_matching import add_noise, timestep_of, velocity_target
 from imagewright.diffusion.timestep_sampling import sample_sigmas
 from imagewright.losses.velocity import mean_over_samples, velocity_loss
+from imagewright.methods.sample_grid import SampleGrid
 from imagewright.models.dit import ErnieImageDiT
 from imagewright.models.packing import Pack, pack_samples
 from imagewright.planning.flops import TRAINING_FACTOR, forward_flops
@@ -28,10 +30,15 @@ class PretrainMethod(PlainMethod):
     """Trains one transformer to predict the velocity of noised latents."""
 
     def __init__(
-        self, transformer: ErnieImageDiT, config: PretrainConfig, validation: Sequence[Batch] = (), device: torch.device | str = "cpu"
+        self,
+        transformer: ErnieImageDiT,
+        config: PretrainConfig,
+        validation: Sequence[Batch] = (),
+        device: torch.device | str = "cpu",
+        grid: SampleGrid | None = None,
     ) -> None:
         """validation: batches of held-out samples; their noise comes from their noise_seeds, so every validation sees the same."""
-        self.transformer, self.config, self.validation, self.device = transformer, config, validation, device
+        self.transformer, self.config, self.validation, self.device, self.grid = transformer, config, validation, device, grid
 
     def networks(self) -> dict[str, nn.Module]:
         """The transformer."""
@@ -62,6 +69,10 @@ class PretrainMethod(PlainMethod):
                 losses.append(self.losses(batch, sigmas, draw(batch, TimestepConfig())[1]))
             found[f"validation/loss_t{number}"] = float(torch.cat(losses).double().mean())
         return {"validation/loss": sum(found.values()) / bins, **found}
+
+    def paint(self, step: int) -> Path | None:
+        """Held-out captions, beside their pictures, where there is an autoencoder to see them with."""
+        return self.grid.paint(self.transformer, step) if self.grid is not None else None
 
     def step_flops(self, batch: Batch) -> float:
         """Forward and backward of every sample of the batch."""

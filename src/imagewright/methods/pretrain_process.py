@@ -31,6 +31,7 @@ def start_pretraining(settings: Pretraining, output: Path, run: JobRun) -> tuple
         "work": str(work),
         "seed": settings.seed,
         "output": str(output),
+        "vae": str(settings.vae) if settings.vae is not None else "",
     }
     (work / SETTINGS).write_text(json.dumps(content), encoding="utf-8")
     run_processes(__name__, [str(work / SETTINGS)], settings.training.num_processes, work / JOURNAL, run)
@@ -49,6 +50,7 @@ def main() -> None:
         latents=Path(content["latents"]),
         work=work,
         seed=content["seed"],
+        vae=Path(content["vae"]) if content["vae"] else None,
     )
     world = open_world()
     run = JournalRun(work / JOURNAL) if world.is_first else NullRun()

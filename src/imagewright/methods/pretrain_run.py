@@ -18,6 +18,7 @@ from imagewright.data.latents import LatentsDataset
 from imagewright.data.packed_loader import PackedLoader
 from imagewright.data.staged_loader import StagedLoader
 from imagewright.methods.pretrain import TRANSFORMER, PretrainMethod, choose_held_out, validation_batches
+from imagewright.methods.sample_grid import SampleGrid
 from imagewright.models.diffusers_adapter import load_transformer, save_transformer
 from imagewright.models.dit import ErnieImageDiT
 from imagewright.tracking.job_run import JobRun
@@ -46,6 +47,8 @@ class Pretraining:
     """Transformer folder to start from; none starts from fresh weights of `model`."""
     parent: str = ""
     """Payload digest of the initial weights."""
+    vae: Path | None = None
+    """Folder of the autoencoder that pictures are seen through; none draws no pictures."""
 
 
 def run_pretraining(
@@ -87,7 +90,7 @@ def build_trainer(
     transformer = load_transformer(settings.initial) if settings.initial else ErnieImageDiT(settings.model)
     transformer.set_checkpointing(CHECKPOINTING[training.activation_checkpointing])
     validation = validation_batches(dataset, held_out, pretrain.stages[-1].batching.pack_tokens)
-    method = PretrainMethod(transformer, pretrain, validation, world.device)
+    method = PretrainMethod(transformer, pretrain, validation, world.device, sample_grid(settings, dataset, held_out, world))
     plan = TrainingPlan(
         total_steps=pretrain.total_steps,
         learning_rates={TRANSFORMER: learning_rate(segments(pretrain))},
@@ -96,6 +99,14 @@ def build_trainer(
         fingerprint=fingerprint(settings, dataset),
     )
     return Trainer(method, loader, training, plan, settings.work, run, hooks=hooks, world=world), loader
+
+
+def sample_grid(settings: Pretraining, dataset: LatentsDataset, held_out: frozenset[int], world: World) -> SampleGrid | None:
+    """The pictures of a run, where it has an autoencoder to draw them with."""
+    config = settings.training.sample_grid
+    if settings.vae is None or not config.num_prompts:
+        return None
+    return SampleGrid(config, dataset, held_out, settings.pretrain.stages, settings.vae, settings.work / "samples", world.device)
 
 
 def build_loader(settings: Pretraining, dataset: LatentsDataset, held_out: frozenset[int], run: JobRun, world: World) -> StagedLoader:

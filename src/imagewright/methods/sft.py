@@ -52,6 +52,8 @@ class SftRun:
     data: Path
     work: Path
     seed: int
+    vae: Path | None = None
+    """Folder of the autoencoder that pictures are seen through; none draws no pictures."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def run_sft(settings: SftRun, output: Path, run: JobRun, console: Console | None
         method="sft",
         initial=start,
         parent=settings.base_digest,
+        vae=settings.vae,
     )
     before = domain_losses(load_transformer(start), settings, dataset)
     result, _ = run_pretraining(pretraining, output, run, console=console)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -59,6 +60,9 @@ class Method(Protocol):
     def validate(self, step: int) -> dict[str, float]:
         """Validation metrics with fixed seeds, `validation/loss` among them where it has one; {} for none. Called by every process."""
 
+    def paint(self, step: int) -> Path | None:
+        """Draws what the networks can paint after `step` steps, with fixed seeds: a PNG, or None. Called by every process."""
+
     def state(self) -> dict[str, Tensor]:
         """Tensors beyond the networks' weights that a resumed run needs; {} for none."""
 
@@ -70,11 +74,15 @@ class Method(Protocol):
 
 
 class PlainMethod:
-    """Defaults of a method that keeps no extra state and has no validation; inherit and override what differs."""
+    """Defaults of a method that keeps no extra state, validates nothing and paints nothing; inherit and override what differs."""
 
     def validate(self, step: int) -> dict[str, float]:
         """No validation."""
         return {}
+
+    def paint(self, step: int) -> Path | None:
+        """No pictures."""
+        return None
 
     def state(self) -> dict[str, Tensor]:
         """No extra state."""

@@ -26,7 +26,7 @@ class ProcessesFailedError(RuntimeError):
 
 
 class JournalRun(NullRun):
-    """Writes metrics and events as lines of a file, for the process that holds the tracked run."""
+    """Writes metrics, events and names of artifacts as lines of a file, for the process that holds the tracked run."""
 
     def __init__(self, path: Path) -> None:
         self.file = path.open("a", encoding="utf-8", buffering=1)
@@ -40,6 +40,11 @@ class JournalRun(NullRun):
         """One line."""
         super().log_event(name, step, detail)
         self.file.write(json.dumps({"event": name, "step": step, "detail": detail}) + "\n")
+
+    def log_artifact(self, path: Path, folder: str = "") -> None:
+        """One line; the file stays where it is until the reader has passed it on."""
+        super().log_artifact(path, folder)
+        self.file.write(json.dumps({"artifact": str(path.resolve()), "folder": folder}) + "\n")
 
 
 class JournalReader:
@@ -61,6 +66,8 @@ class JournalReader:
             entry = json.loads(line)
             if "metrics" in entry:
                 self.run.log_metrics(entry["metrics"], entry["step"])
+            elif "artifact" in entry:
+                self.run.log_artifact(Path(entry["artifact"]), entry["folder"])
             else:
                 self.run.log_event(entry["event"], entry["step"], entry["detail"])
 

@@ -6,8 +6,8 @@ A method says what a step computes, engines own precision and sharding, hooks wa
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,9 @@ from imagewright.training.method import BatchSource, Method
 from imagewright.training.schedule import LearningRate
 from imagewright.training.watchdog import Heartbeat, Watchdog
 from imagewright.training.world import World
+
+SAMPLES_FOLDER = "samples"
+"""Folder of a run's pictures among its artifacts."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,8 @@ class Trainer:
                 self.step += 1
                 if self.is_due(self.config.validate_every_steps):
                     self.validate()
+                if self.is_due(self.config.sample_grid.every_steps):
+                    self.paint()
                 # Before the save: a step that a checkpoint holds was seen by the hooks, one that is lost is seen again.
                 for hook in self.hooks if self.world.is_first else ():
                     hook.after_step(report)
@@ -189,6 +194,25 @@ class Trainer:
 
     def validate(self) -> None:
         """Validation metrics of the method, with the averaged weights where there are any."""
+        with self.looking():
+            self.validation = self.method.validate(self.step)
+        if self.validation and self.world.is_first:
+            self.run.log_metrics(self.validation, self.step)
+
+    def paint(self) -> None:
+        """Pictures of the method, with the averaged weights where there are any; a full disk costs the picture, not the run."""
+        self.heartbeat.beat(self.step, "paint")
+        try:
+            with self.looking():
+                picture = self.method.paint(self.step)
+            if picture is not None and self.world.is_first:
+                self.run.log_artifact(picture, SAMPLES_FOLDER)
+        except OSError as error:
+            self.log_event("sample_grid_failed", str(error))
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Networks as they are looked at: averaged weights, training's precision, no gradients."""
         with ExitStack() as stack:
             for name, average in self.averages.items():
                 if self.config.engine == "torch":  # other engines keep shards: their forward weights cannot be swapped in place
@@ -196,9 +220,7 @@ class Trainer:
             for engine in self.engines.values():
                 stack.enter_context(engine.precision())
             stack.enter_context(torch.no_grad())
-            self.validation = self.method.validate(self.step)
-        if self.validation and self.world.is_first:
-            self.run.log_metrics(self.validation, self.step)
+            yield
 
     def save(self) -> bool:
         """Saves everything a resumed run needs; a failed save is an event, not the end of training."""
