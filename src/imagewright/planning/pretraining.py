@@ -1,6 +1,7 @@
 """What pretraining a recipe takes: parameters, FLOPs, memory, days, cost - from formulas, each printed beside its number.
 
-An estimate from first principles: the share of the peak that is reached (`mfu`) is an assumption of the caller, not a measurement.
+Without a calibration the share of the peak that is reached (`mfu`) is an assumption of the caller; with one, time follows from measured
+steps of this kind of device.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from imagewright.config.model import ModelConfig
 from imagewright.config.pretrain import PretrainConfig, PretrainStage
 from imagewright.config.training import TrainingConfig
 from imagewright.errors import InputError, Problem
+from imagewright.planning.calibration import FORMULA, Calibration, StepShape
 from imagewright.planning.flops import TRAINING_FACTOR, forward_flops, num_parameters
 
 STRIDE_PX = 16
@@ -53,6 +55,7 @@ def plan_pretraining(
     mfu: float = 0.4,
     text_tokens: int = 256,
     price_per_gpu_hour: float = 0.0,
+    calibration: Calibration | None = None,
 ) -> list[Line]:
     """The plan as lines. Raises PlanError with every reason why it cannot run: unknown GPU, packs that do not divide, too little memory."""
     check_request(pretrain, gpu, num_gpus, mfu)
@@ -67,6 +70,12 @@ def plan_pretraining(
         samples = samples_per_step(stage, text_tokens)
         flops = per_image * samples * stage.steps
         stage_seconds = flops / (num_gpus * GPUS[gpu].tflops * 1e12 * mfu)
+        days_formula = f"{flops:.3g} FLOP / ({num_gpus} x {GPUS[gpu].tflops:g} T x {mfu:g})"
+        if calibration is not None:
+            step = StepShape(model, samples, image_tokens(stage), text_tokens)
+            # Recomputation repeats the forward pass: arithmetic and memory traffic alike.
+            stage_seconds = calibration.seconds(step) * passes(training) / TRAINING_FACTOR * stage.steps / num_gpus
+            days_formula = f"({FORMULA}) x {stage.steps} steps / {num_gpus} GPUs"
         seconds, total_flops = seconds + stage_seconds, total_flops + flops
         name = f"stage {number} ({stage.resolution} px)"
         lines += [
@@ -80,15 +89,12 @@ def plan_pretraining(
                 f"{samples:,.0f}",
                 f"packs {stage.batching.packs_per_step} x {stage.batching.pack_tokens} tokens / sample",
             ),
-            Line(
-                f"{name}: days",
-                f"{stage_seconds / SECONDS_PER_DAY:,.2f}",
-                f"{flops:.3g} FLOP / ({num_gpus} x {GPUS[gpu].tflops:g} T x {mfu:g})",
-            ),
+            Line(f"{name}: days", f"{stage_seconds / SECONDS_PER_DAY:,.2f}", days_formula),
         ]
     lines += memory_lines(model, pretrain, training, gpu, num_gpus)
+    basis = f"calibrated on {calibration.device or 'two shapes'}" if calibration is not None else f"MFU {mfu:g} assumed"
     hours = seconds / 3600 * num_gpus
-    lines.append(Line("days", f"{seconds / SECONDS_PER_DAY:,.1f}", f"{total_flops:.3g} FLOP in all, MFU {mfu:g} assumed"))
+    lines.append(Line("days", f"{seconds / SECONDS_PER_DAY:,.1f}", f"{total_flops:.3g} FLOP in all, {basis}"))
     lines.append(Line("GPU hours", f"{hours:,.0f}", "days x 24 x GPUs"))
     if price_per_gpu_hour:
         lines.append(Line("cost", f"{hours * price_per_gpu_hour:,.0f}", f"GPU hours x {price_per_gpu_hour:g}"))
