@@ -72,9 +72,7 @@ def plan_pretraining(
         stage_seconds = flops / (num_gpus * GPUS[gpu].tflops * 1e12 * mfu)
         days_formula = f"{flops:.3g} FLOP / ({num_gpus} x {GPUS[gpu].tflops:g} T x {mfu:g})"
         if calibration is not None:
-            step = StepShape(model, samples, image_tokens(stage), text_tokens)
-            # Recomputation repeats the forward pass: arithmetic and memory traffic alike.
-            stage_seconds = calibration.seconds(step) * passes(training) / TRAINING_FACTOR * stage.steps / num_gpus
+            stage_seconds = calibrated_seconds(calibration, model, stage, training, text_tokens) / num_gpus
             days_formula = f"({FORMULA}) x {stage.steps} steps / {num_gpus} GPUs"
         seconds, total_flops = seconds + stage_seconds, total_flops + flops
         name = f"stage {number} ({stage.resolution} px)"
@@ -99,6 +97,14 @@ def plan_pretraining(
     if price_per_gpu_hour:
         lines.append(Line("cost", f"{hours * price_per_gpu_hour:,.0f}", f"GPU hours x {price_per_gpu_hour:g}"))
     return lines
+
+
+def calibrated_seconds(
+    calibration: Calibration, model: ModelConfig, stage: PretrainStage, training: TrainingConfig, text_tokens: int
+) -> float:
+    """Seconds of a stage on one calibrated device; recomputation repeats the forward pass, arithmetic and memory traffic alike."""
+    step = StepShape(model, samples_per_step(stage, text_tokens), image_tokens(stage), text_tokens)
+    return calibration.seconds(step) * passes(training) / TRAINING_FACTOR * stage.steps
 
 
 def check_request(pretrain: PretrainConfig, gpu: str, num_gpus: int, mfu: float) -> None:
