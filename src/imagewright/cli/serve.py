@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from imagewright.storage import Store
 
 KEYS_VARIABLE = "IMAGEWRIGHT_API_KEYS"
+SWITCH_SECONDS = 0.001
 
 
 def serve(
@@ -44,8 +46,9 @@ def serve(
         raise InputError(Problem("--host", "needs API keys when it is not a loopback address", host, fix))
     import uvicorn
 
-    from imagewright.serving.api import create_app
+    from imagewright.serving.api import DRAIN_SECONDS, create_app
     from imagewright.serving.champion import Champion
+    from imagewright.serving.connections import bounded_protocol
     from imagewright.serving.metrics import ServerMetrics
 
     config = load_recipe(recipe, overrides or []).serving
@@ -61,7 +64,17 @@ def serve(
     if champion.current is None:
         raise InputError(Problem("model", f"cannot be served: {champion.last_error}", model if bundle is None else str(bundle)))
     console.print(f"serving {champion.current.version.name} on http://{host}:{port}", highlight=False)
-    uvicorn.run(create_app(champion, config, metrics, keys), host=host, port=port, log_level="warning")
+    # The engine's thread computes in Python too; a short turn keeps refusals and health checks quick beside it.
+    sys.setswitchinterval(SWITCH_SECONDS)
+    uvicorn.run(
+        create_app(champion, config, metrics, keys),
+        host=host,
+        port=port,
+        log_level="warning",
+        http=bounded_protocol(config.client_seconds),
+        limit_concurrency=config.max_connections,
+        timeout_graceful_shutdown=round(DRAIN_SECONDS),
+    )
 
 
 def folder_version(folder: Path) -> Callable[[], ModelVersion]:

@@ -59,9 +59,19 @@ class ServingConfig(Section):
     max_body_bytes: int = Field(default=1 << 20, ge=1024, le=1 << 26)
     """Largest request body; more is refused before it is read."""
     max_queue: int = Field(default=64, ge=1, le=100_000)
-    """Images waiting or running; a request beyond is answered 429 at once."""
+    """Images waiting or running; a request beyond is answered 429 at once. Lower keeps every answer fast, higher fills the machine."""
     max_batch_tokens: int = Field(default=16_384, ge=1)
     """Image and text tokens of one packed forward pass; guided images count twice."""
+    dtype: Literal["stored", "float32", "bfloat16"] = "stored"
+    """Number format of transformer, VAE and text encoder; `stored` takes the transformer's, as it lies in the bundle."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where images are made; auto takes the GPU where there is one."""
+    prompt_cache_bytes: int = Field(default=1 << 28, ge=0, le=1 << 40)
+    """Memory for remembered prompt embeddings."""
+    client_seconds: float = Field(default=30.0, gt=0.0, le=3600.0)
+    """Longest a client may take to send its headers, to send its body, or to take a part of the answer; then it is cut off."""
+    max_connections: int = Field(default=2048, ge=1, le=100_000)
+    """Open connections and unfinished requests; beyond, a request is answered 503."""
     poll_seconds: float = Field(default=2.0, gt=0.0, le=3600.0)
     """How often the server looks for a new champion."""
     enhancer: EnhancerServiceConfig = EnhancerServiceConfig()

@@ -69,13 +69,13 @@ def start_near_identity(vae: Autoencoder) -> None:
     vae.quant_conv.bias[channels:].fill_(INITIAL_LOG_VARIANCE)
 
 
-def load_vae(source: str | Path, *, subfolder: str | None = None) -> Autoencoder:
-    """Returns a frozen autoencoder in eval mode from a folder (or hub id), fp32.
+def load_vae(source: str | Path, *, subfolder: str | None = None, dtype: torch.dtype = torch.float32) -> Autoencoder:
+    """Returns a frozen autoencoder in eval mode from a folder (or hub id).
 
     Raises VaeError when it cannot be read or packs anything but 2x2.
     """
     try:
-        options = {"use_safetensors": True, "torch_dtype": torch.float32}
+        options = {"use_safetensors": True, "torch_dtype": dtype}
         vae = cast(Any, AutoencoderKLFlux2).from_pretrained(str(source), subfolder=subfolder, **options)
     except (OSError, ValueError, TypeError, RuntimeError, KeyError) as error:
         raise VaeError(Problem("vae.source", f"cannot be loaded: {error}", str(source), "give a diffusers AutoencoderKLFlux2")) from error

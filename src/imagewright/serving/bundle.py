@@ -109,8 +109,11 @@ def enhancer_index(enhancer: Path | None, output: Path) -> dict[str, list[str | 
     return {"pe": ["transformers", str(classes[0])], "pe_tokenizer": ["transformers", str(tokenizer)]}
 
 
-def load_bundle(folder: Path, device: torch.device | str = "cpu") -> Bundle:
-    """Loads a bundle, or any released ERNIE-Image folder, frozen and in eval mode. Raises BundleError for what is not one."""
+def load_bundle(folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Bundle:
+    """Loads a bundle, or any released ERNIE-Image folder, frozen and in eval mode. Raises BundleError for what is not one.
+
+    dtype: of transformer, VAE and text encoder; None takes the transformer's stored one for all three.
+    """
     index = read_json(folder / "model_index.json")
     if index.get("_class_name") != "ErnieImagePipeline":
         raise BundleError(Problem("model_index.json._class_name", "must be ErnieImagePipeline", index.get("_class_name"), "give a bundle"))
@@ -120,8 +123,8 @@ def load_bundle(folder: Path, device: torch.device | str = "cpu") -> Bundle:
             Problem("scheduler", "must be a deterministic Euler schedule with a static shift", None, "export the bundle again")
         )
     defaults = read_json(folder / DEFAULTS_FILE) if (folder / DEFAULTS_FILE).exists() else {}
-    transformer = load_transformer(folder / "transformer", device=device).eval().requires_grad_(False)
-    vae = load_vae(folder / "vae").to(device)
+    transformer = load_transformer(folder / "transformer", dtype=dtype, device=device).eval().requires_grad_(False)
+    vae = load_vae(folder / "vae", dtype=transformer.dtype).to(device)
     check_packing(vae, transformer.config.in_channels)
     tokenizer = read_json(folder / "tokenizer" / "tokenizer_config.json")
     encoder = load_text_encoder(
@@ -130,6 +133,7 @@ def load_bundle(folder: Path, device: torch.device | str = "cpu") -> Bundle:
             source=str(folder / "text_encoder"),
             layer=PIPELINE_LAYER,
             max_tokens=min(int(tokenizer.get("model_max_length", 2048)), 2048),
+            dtype="bfloat16" if transformer.dtype == torch.bfloat16 else "float32",
         ),
         device,
         tokenizer_folder=folder / "tokenizer",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
@@ -10,15 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+import torch
 
 from imagewright.config.serving import ServingConfig
-from imagewright.serving.bundle import Bundle, empty_prompt, load_bundle
-from imagewright.serving.engine import Engine, Image, ImageRequest
+from imagewright.serving.bundle import Bundle, load_bundle
+from imagewright.serving.engine import Engine, ImageRequest
 from imagewright.serving.enhancer import Enhancer, open_enhancer
+from imagewright.serving.golden import check_golden, golden_request, image_sha256
+from imagewright.serving.prompts import PromptEncoder
 
 LOG = logging.getLogger(__name__)
-GOLDEN_PROMPT = "a red circle"
 GOLDEN_SECONDS = 600.0
 
 
@@ -38,6 +38,7 @@ class Served:
     version: ModelVersion
     bundle: Bundle
     engine: Engine
+    prompts: PromptEncoder
     golden_sha256: str
     created: int
     enhancer: Enhancer | None = None
@@ -74,19 +75,28 @@ class Champion:
             old, self.current, self.last_error = self.current, served, ""
         self.num_swaps += old is not None
         if old is not None:
-            if old.enhancer is not None:
-                old.enhancer.close()
-            threading.Thread(target=old.engine.drain, name="drain", daemon=True).start()
+            threading.Thread(target=retire, args=(old, None), name="drain", daemon=True).start()
         return True
 
     def load(self, version: ModelVersion) -> Served:
-        """Loads a version and draws its golden image; a model that yields anything but finite pixels is refused."""
-        bundle = load_bundle(version.folder)
+        """Loads a version and draws its golden image. Refuses a flat picture, and one that differs from what the bundle was exported with.
+
+        Whatever fails, nothing of the refused version stays behind.
+        """
+        device = serving_device(self.config.device)
+        dtype = None if self.config.dtype == "stored" else getattr(torch, self.config.dtype)
+        bundle = load_bundle(version.folder, device, dtype)
         engine = Engine(bundle, max_queue=self.config.max_queue, max_batch_tokens=self.config.max_batch_tokens, on_done=self.on_done)
-        golden = engine.submit([golden_request(bundle)])[0].result(GOLDEN_SECONDS)
+        try:
+            golden = engine.submit([golden_request(bundle)])[0].result(GOLDEN_SECONDS)
+            check_golden(version.folder, golden)
+        except Exception:
+            engine.drain(0.0)
+            raise
         encoder = bundle.text_encoder
         enhancer = open_enhancer(version.folder, self.config.enhancer, encoder.count_tokens, encoder.max_tokens)
-        return Served(version, bundle, engine, image_sha256(golden), int(time.time()), enhancer)
+        prompts = PromptEncoder(encoder.encode, self.config.prompt_cache_bytes)
+        return Served(version, bundle, engine, prompts, image_sha256(golden), int(time.time()), enhancer)
 
     def watch(self) -> None:
         """Polls for a new champion until `stop` is set; runs in a thread of its own."""
@@ -96,24 +106,18 @@ class Champion:
     def drain(self, timeout_seconds: float) -> bool:
         """Ends the watch and lets the current engine finish."""
         self.stop.set()
-        return self.current is None or self.current.engine.drain(timeout_seconds)
+        return self.current is None or retire(self.current, timeout_seconds)
 
 
-def golden_request(bundle: Bundle) -> ImageRequest:
-    """The one image drawn when a version is loaded: same prompt, seed and settings every time."""
-    side = bundle.defaults.size_px
-    return ImageRequest(
-        prompt_embeds=bundle.text_encoder.encode([GOLDEN_PROMPT])[0],
-        negative_embeds=empty_prompt(bundle),
-        size_px=(side, side),
-        seed=0,
-        num_steps=bundle.defaults.num_steps,
-        guidance_scale=bundle.defaults.guidance_scale,
-    )
+def retire(served: Served, timeout_seconds: float | None) -> bool:
+    """Lets a version finish what it promised, then ends its threads; True when that was done in time."""
+    if served.enhancer is not None:
+        served.enhancer.close()
+    drained = served.engine.drain(timeout_seconds)
+    served.prompts.close()
+    return drained
 
 
-def image_sha256(image: Image) -> str:
-    """SHA-256 of an image's pixels. Raises ValueError for a constant image, which is what NaN latents decode to."""
-    if image.min() == image.max():
-        raise ValueError("the golden image is one flat colour: the model is broken")
-    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
+def serving_device(name: str) -> str:
+    """`auto` is the GPU where there is one."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name

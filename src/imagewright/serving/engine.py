@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from imagewright.diffusion.flow_matching import TIMESTEP_SCALE, euler_step
-from imagewright.diffusion.guidance import guide
+from imagewright.diffusion.guidance import guide, needs_guidance
 from imagewright.diffusion.sampler import draw_noise, schedule
 from imagewright.models.packing import Pack, pack_samples
 from imagewright.models.vae import decode
@@ -42,10 +43,10 @@ class EngineStoppedError(Exception):
 
 @dataclass(frozen=True)
 class ImageRequest:
-    """One image to make. size_px: (width, height). prompt must be encoded already: prompt_embeds [T, D]."""
+    """One image to make. size_px: (width, height). Prompts are encoded already: [T, D]; the negative one counts when guided only."""
 
     prompt_embeds: Tensor
-    negative_embeds: Tensor
+    negative_embeds: Tensor | None
     size_px: tuple[int, int]
     seed: int
     num_steps: int
@@ -66,7 +67,7 @@ class Running:
     @property
     def guided(self) -> bool:
         """Whether a step needs two passes."""
-        return self.request.guidance_scale != 1.0
+        return needs_guidance(self.request.guidance_scale) and self.request.negative_embeds is not None
 
 
 class Engine:
@@ -78,14 +79,14 @@ class Engine:
         *,
         max_queue: int,
         max_batch_tokens: int,
-        device: torch.device | str = "cpu",
         on_done: Callable[[ImageRequest, float], None] | None = None,
     ) -> None:
         """on_done: called with each finished image's request and its seconds from submission."""
-        self.bundle, self.device = bundle, device
+        self.bundle, self.device = bundle, bundle.transformer.final_linear.weight.device
         self.max_queue, self.max_batch_tokens, self.on_done = max_queue, max_batch_tokens, on_done
         self.waiting: deque[Running] = deque()
         self.running: list[Running] = []
+        self.reserved = 0
         self.wake = threading.Condition()
         self.draining = False
         self.seconds_per_image = 1.0
@@ -94,21 +95,47 @@ class Engine:
 
     @property
     def load(self) -> int:
-        """Images waiting or running."""
-        return len(self.waiting) + len(self.running)
+        """Images waiting, running or promised a place."""
+        return len(self.waiting) + len(self.running) + self.reserved
 
-    def submit(self, requests: list[ImageRequest]) -> list[Future[Image]]:
-        """Takes all of a request's images or none. Raises QueueFullError or EngineStoppedError at once, never blocks."""
-        now = time.monotonic()
-        entries = [Running(request, Future(), now) for request in requests]
+    @contextmanager
+    def reserve(self, num_images: int) -> Iterator[Callable[[list[ImageRequest]], list[Future[Image]]]]:
+        """Promises places for all images of a request or for none, before any work goes into it; yields what hands the images in.
+
+        A drained engine still takes images that it promised places. An idle engine takes a request of any size. Raises QueueFullError
+        or EngineStoppedError at once, never blocks.
+        """
         with self.wake:
             if self.draining:
                 raise EngineStoppedError
-            if self.load + len(entries) > self.max_queue:
+            if self.load and self.load + num_images > self.max_queue:
                 raise QueueFullError(max(1.0, self.load * self.seconds_per_image))
-            self.waiting.extend(entries)
-            self.wake.notify()
-        return [entry.future for entry in entries]
+            self.reserved += num_images
+        held = num_images
+
+        def submit(requests: list[ImageRequest]) -> list[Future[Image]]:
+            nonlocal held
+            assert len(requests) == held, "a reservation is used once, for the images it was made for"
+            now = time.monotonic()
+            entries = [Running(request, Future(), now) for request in requests]
+            with self.wake:
+                self.reserved -= held
+                held = 0
+                self.waiting.extend(entries)
+                self.wake.notify()
+            return [entry.future for entry in entries]
+
+        try:
+            yield submit
+        finally:
+            with self.wake:
+                self.reserved -= held
+                self.wake.notify()
+
+    def submit(self, requests: list[ImageRequest]) -> list[Future[Image]]:
+        """Reserves and hands in at once."""
+        with self.reserve(len(requests)) as hand_in:
+            return hand_in(requests)
 
     def drain(self, timeout_seconds: float | None = None) -> bool:
         """Takes nothing new, finishes what it has; True when the thread has ended in time."""
@@ -123,19 +150,27 @@ class Engine:
         torch.set_grad_enabled(False)
         while True:
             with self.wake:
-                while not self.waiting and not self.running and not self.draining:
+                while not self.waiting and not self.running and (self.reserved or not self.draining):
                     self.wake.wait()
-                if self.draining and not self.waiting and not self.running:
+                if not self.waiting and not self.running:
                     return
                 self.admit()
-            try:
-                self.advance()
-            except Exception as error:  # a failure must reach whoever waits, and must not end the engine
-                self.fail(error)
+            self.step(list(self.running))
+
+    def step(self, entries: list[Running]) -> None:
+        """Advances images together; when that fails, each alone, so that only the one at fault is lost."""
+        try:
+            self.advance(entries)
+        except Exception as error:  # a failure must reach whoever waits, and must not end the engine
+            if len(entries) == 1:
+                self.fail(entries[0], error)
+            for entry in entries if len(entries) > 1 else ():
+                if not entry.future.done():
+                    self.step([entry])
 
     def admit(self) -> None:
         """Moves waiting images in, in order, while the token budget lasts; one always fits. Cancelled ones are dropped."""
-        self.running = [entry for entry in self.running if not entry.future.cancelled()]
+        self.running = [entry for entry in self.running if not entry.future.done()]
         tokens = sum(self.tokens_of(entry) for entry in self.running)
         while self.waiting:
             entry = self.waiting[0]
@@ -153,44 +188,45 @@ class Engine:
         """Tokens of one image in a pack; the negative prompt's pass counts too."""
         request = entry.request
         area = (request.size_px[0] // self.bundle.stride) * (request.size_px[1] // self.bundle.stride)
-        tokens = area + request.prompt_embeds.shape[0]
-        return tokens + area + request.negative_embeds.shape[0] if entry.guided else tokens
+        prompts = [request.prompt_embeds, request.negative_embeds] if entry.guided else [request.prompt_embeds]
+        return sum(area + prompt.shape[0] for prompt in prompts if prompt is not None)
 
-    def advance(self) -> None:
-        """One Euler step of every running image, then decoding of the finished ones."""
-        if not self.running:
-            return
-        for entry in self.running:
+    def advance(self, entries: list[Running]) -> None:
+        """One Euler step of every image, then decoding of the finished ones."""
+        for entry in entries:
             if entry.latent is None:
                 self.start(entry)
-        velocities = self.velocities()
-        for entry, velocity in zip(self.running, velocities, strict=True):
+        moving = [entry for entry in entries if entry.step < entry.request.num_steps]
+        for entry, velocity in zip(moving, self.velocities(moving), strict=True):
             assert entry.latent is not None
             entry.latent = euler_step(entry.latent, velocity, entry.sigmas[entry.step], entry.sigmas[entry.step + 1])
             entry.step += 1
-        finished = [entry for entry in self.running if entry.step == entry.request.num_steps]
-        self.release(finished)
+        self.release([entry for entry in entries if entry.step == entry.request.num_steps])
 
     def start(self, entry: Running) -> None:
         """Draws the noise of one image from its own generator and lays out its schedule."""
         width, height = entry.request.size_px
         size = (height // self.bundle.stride, width // self.bundle.stride)
-        entry.latent = draw_noise([entry.request.seed], [size], self.bundle.transformer.config.in_channels)[0].to(self.device)
+        noise = draw_noise([entry.request.seed], [size], self.bundle.transformer.config.in_channels)[0]
+        # diffusers draws noise in the weights' dtype, which is the fp32 draw rounded; latents stay fp32 between steps.
+        entry.latent = noise.to(self.bundle.transformer.dtype).to(self.device, torch.float32)
         entry.sigmas = schedule(entry.request.num_steps, self.bundle.defaults.shift).to(self.device)
 
-    def velocities(self) -> list[Tensor]:
-        """Guided velocity [C, h, w] of every running image, from one packed pass: conditional ones first, then the negatives."""
-        guided = [index for index, entry in enumerate(self.running) if entry.guided]
-        rows = [*range(len(self.running)), *guided]
-        entries = [self.running[index] for index in rows]
-        prompts = [entry.request.prompt_embeds for entry in self.running] + [self.running[i].request.negative_embeds for i in guided]
-        timesteps = torch.stack([entry.sigmas[entry.step] * TIMESTEP_SCALE for entry in entries])
-        latents = [entry.latent for entry in entries if entry.latent is not None]
+    def velocities(self, entries: list[Running]) -> list[Tensor]:
+        """Guided velocity [C, h, w] of every image, from one packed pass: conditional ones first, then the negatives."""
+        if not entries:
+            return []
+        guided = [index for index, entry in enumerate(entries) if entry.guided]
+        passes = [*entries, *(entries[index] for index in guided)]
+        negatives = [entries[index].request.negative_embeds for index in guided]
+        prompts = [prompt for prompt in (*(entry.request.prompt_embeds for entry in entries), *negatives) if prompt is not None]
+        timesteps = torch.stack([entry.sigmas[entry.step] * TIMESTEP_SCALE for entry in passes])
+        latents = [entry.latent for entry in passes if entry.latent is not None]
         pack: Pack = pack_samples(latents, [prompt.to(self.device) for prompt in prompts], timesteps)
         predicted = pack.unpack(self.bundle.transformer(pack).float())
-        velocities = predicted[: len(self.running)]
-        for negative, index in enumerate(guided, start=len(self.running)):
-            velocities[index] = guide(velocities[index], predicted[negative], self.running[index].request.guidance_scale)
+        velocities = predicted[: len(entries)]
+        for negative, index in enumerate(guided, start=len(entries)):
+            velocities[index] = guide(velocities[index], predicted[negative], entries[index].request.guidance_scale)
         return velocities
 
     def release(self, finished: list[Running]) -> None:
@@ -199,7 +235,8 @@ class Engine:
         for entry in finished:
             by_size.setdefault(entry.request.size_px, []).append(entry)
         for entries in by_size.values():
-            pixels = decode(self.bundle.vae, torch.stack([entry.latent for entry in entries if entry.latent is not None]))
+            latents = torch.stack([entry.latent for entry in entries if entry.latent is not None])
+            pixels = decode(self.bundle.vae, latents.to(self.bundle.vae.dtype))
             images = to_bytes(pixels)
             for entry, image in zip(entries, images, strict=True):
                 seconds = time.monotonic() - entry.submitted
@@ -212,13 +249,12 @@ class Engine:
         with self.wake:
             self.running = [entry for entry in self.running if id(entry) not in done]
 
-    def fail(self, error: Exception) -> None:
-        """Hands an error to every running image; waiting ones get their own try."""
+    def fail(self, entry: Running, error: Exception) -> None:
+        """Hands an error to the image's request."""
         with self.wake:
-            failed, self.running = self.running, []
-        for entry in failed:
-            if entry.future.set_running_or_notify_cancel():
-                entry.future.set_exception(error)
+            self.running = [other for other in self.running if other is not entry]
+        if entry.future.set_running_or_notify_cancel():
+            entry.future.set_exception(error)
 
 
 def to_bytes(pixels: Tensor) -> list[Image]:

@@ -15,6 +15,7 @@ from imagewright.models.diffusers_adapter import save_transformer
 from imagewright.models.dit import ErnieImageDiT
 from imagewright.models.vae import build_vae, save_vae, set_statistics
 from imagewright.serving.bundle import export_bundle
+from imagewright.serving.golden import write_golden
 
 SERVING = ServingConfig(num_steps=4, default_size_px=32, max_size_px=96, max_queue=64, max_batch_tokens=4096, poll_seconds=0.05)
 
@@ -41,6 +42,7 @@ def write_bundle(folder: Path, seed: int) -> Path:
             parameter.normal_(0, 0.2)
     save_transformer(model, folder / "parts" / "transformer")
     export_bundle(folder / "parts" / "transformer", folder / "parts" / "vae", TextEncoderConfig(), SERVING, folder / "bundle")
+    write_golden(folder / "bundle")
     return folder / "bundle"
 
 

@@ -17,6 +17,7 @@ from imagewright.errors import InputError
 from imagewright.models.language_model import encode_exchange, load_language_model, save_language_model, user_message
 from imagewright.serving.bundle import BundleError, empty_prompt, export_bundle, load_bundle
 from imagewright.serving.engine import Engine, ImageRequest
+from imagewright.serving.golden import psnr_db
 
 PROMPT = "two green triangles"
 
@@ -43,6 +44,19 @@ def test_diffusers_draws_the_same_pixels(bundle_folder: Path, size: tuple[int, i
     assert ours.shape == (size[1], size[0], 3)
     assert ours.std() > 1
     assert np.abs(ours.astype(float) - theirs * 255).max() <= 1.0
+
+
+def test_in_bfloat16_diffusers_draws_nearly_the_same_pixels(bundle_folder: Path) -> None:
+    pipeline = ErnieImagePipeline.from_pretrained(str(bundle_folder), torch_dtype=torch.bfloat16)
+    pipeline.set_progress_bar_config(disable=True)
+    options = {"num_inference_steps": 4, "guidance_scale": 1.0, "output_type": "pil", "use_pe": False}
+    theirs = pipeline(PROMPT, width=32, height=32, generator=torch.Generator().manual_seed(7), **options).images[0]
+    bundle = load_bundle(bundle_folder, dtype=torch.bfloat16)
+    assert {bundle.transformer.dtype, bundle.vae.dtype, bundle.text_encoder.model.dtype} == {torch.bfloat16}
+    engine = Engine(bundle, max_queue=4, max_batch_tokens=1000)
+    ours = engine.submit([ImageRequest(bundle.text_encoder.encode([PROMPT])[0], None, (32, 32), 7, 4, 1.0)])[0].result(60)
+    assert engine.drain(10)
+    assert psnr_db(ours, np.asarray(theirs)) >= 35.0
 
 
 def test_diffusers_runs_the_exported_enhancer(bundle_folder: Path, tmp_path: Path) -> None:

@@ -79,8 +79,34 @@ def test_an_image_larger_than_the_budget_still_runs(bundle: Bundle) -> None:
     assert engine.drain(10)
 
 
-def test_a_failure_reaches_its_request_and_the_engine_goes_on(bundle: Bundle, engine: Engine) -> None:
+def test_a_failure_reaches_its_request_and_no_other(bundle: Bundle, engine: Engine) -> None:
     broken = ImageRequest(empty_prompt(bundle)[:, :5], empty_prompt(bundle), (32, 32), 0, 2, 1.0)
+    futures = engine.submit([request(bundle, 0), broken, request(bundle, 1)])
     with pytest.raises(RuntimeError, match="mat1"):
         engine.submit([broken])[0].result(60)
+    with pytest.raises((RuntimeError, ValueError)):
+        futures[1].result(60)
+    assert np.abs(futures[0].result(60).astype(int) - alone(bundle, 0).astype(int)).max() <= 1
+    assert futures[2].result(60).ndim == 3
     assert engine.submit([request(bundle, 1)])[0].result(60).ndim == 3
+
+
+def test_a_promised_place_counts_holds_through_a_drain_and_is_given_back(bundle: Bundle) -> None:
+    engine = Engine(bundle, max_queue=2, max_batch_tokens=600)
+    with engine.reserve(2) as hand_in:
+        with pytest.raises(QueueFullError), engine.reserve(1):
+            pass
+        assert not engine.drain(0.0)
+        assert [future.result(60).ndim for future in hand_in([request(bundle, 0), request(bundle, 1)])] == [3, 3]
+    assert engine.drain(30)
+    unused = Engine(bundle, max_queue=2, max_batch_tokens=600)
+    with unused.reserve(2):
+        assert unused.load == 2
+    assert unused.load == 0
+    assert unused.drain(30)
+
+
+def test_an_idle_engine_takes_more_images_than_its_queue_holds(bundle: Bundle) -> None:
+    engine = Engine(bundle, max_queue=1, max_batch_tokens=600)
+    assert [future.result(60).ndim for future in engine.submit([request(bundle, 0), request(bundle, 1)])] == [3, 3]
+    assert engine.drain(10)
