@@ -69,8 +69,18 @@ class MatchingConfig(Section):
     """Rate of the student; 1e-4 collapses."""
     critic_learning_rate: float = Field(default=1e-4, gt=0.0)
     """Rate of the fake score."""
+    target: Literal["samples", "predictions"] = "samples"
+    """What is matched to the teacher's distribution: `samples`, the ends of the trajectories; `predictions`, clean predictions of
+    random steps, as in DMD2. On points of the plane the second drove a folded student away from its teacher (benchmarks/distillation.py)."""
+    rollout_steps: tuple[int, ...] = ()
+    """Steps of the rollouts, in turn from round to round; empty takes num_student_steps. Half of them as a second number trains the student
+    for half the evaluations too: every second noise level of a schedule is the schedule of half the steps."""
+    renoising: Literal["shared", "decoupled"] = "decoupled"
+    """`decoupled`: guidance augmentation has noise levels below the student's step and its own normaliser (Decoupled DMD). `shared`: it
+    takes those of distribution matching, which gives the coupled guided gradient of DMD."""
     fake: Literal["full", "lora"] = "full"
-    """The fake score: a whole network, or an adapter on the teachers' frozen base (no second copy of the weights)."""
+    """The fake score: a whole network that starts as the folded student, whose samples it describes, or an adapter on the teachers' frozen
+    base (no second copy of the weights)."""
     fake_rank: int = Field(default=32, ge=1, le=1024)
     """Rank of the adapter (32 in DMDR)."""
     fake_alpha: float = Field(default=32.0, gt=0.0)
@@ -99,6 +109,8 @@ class MatchingConfig(Section):
     @model_validator(mode="after")
     def check_levels(self) -> Self:
         """Refuses empty bands and settings without effect."""
+        if any(steps < 1 for steps in self.rollout_steps):
+            raise ValueError(f"rollout_steps must hold numbers of 1 or more, not {list(self.rollout_steps)}")
         if self.dm_low >= self.dm_high:
             raise ValueError(f"dm_low {self.dm_low} must be below dm_high {self.dm_high}")
         if min(self.renoise_start) <= 0.0:

@@ -75,15 +75,15 @@ class FoldingMethod(PlainMethod):
         self.committee.taught.copy_(state["taught"])
 
 
-def roll_out(student: ErnieImageDiT, batch: PromptBatch, config: DistillConfig, device: torch.device | str) -> Rollout:
-    """The student's trajectory for a batch of prompts."""
+def roll_out(student: ErnieImageDiT, batch: PromptBatch, config: DistillConfig, device: torch.device | str, num_steps: int = 0) -> Rollout:
+    """The student's trajectory for a batch of prompts; num_steps 0 takes as many as it is exported with."""
     return simulate(
         student,
         batch.prompt_embeds,
         batch.sizes,
         batch.noise_seeds,
         channels=student.config.in_channels,
-        num_steps=config.num_student_steps,
+        num_steps=num_steps or config.num_student_steps,
         shift=config.shift,
         device=device,
     )

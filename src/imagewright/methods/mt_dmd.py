@@ -86,25 +86,37 @@ class MtDmdMethod(PlainMethod):
     def trajectory(self, batch: PromptBatch) -> Rollout:
         """The round's rollout. A resumed run simulates it again: the student does not change inside a round, so it is the same."""
         if self.rollout is None or self.rollout[0] != batch.number:
-            self.rollout = (batch.number, roll_out(self.student, batch, self.config, self.device))
+            self.rollout = (batch.number, roll_out(self.student, batch, self.config, self.device, self.num_steps(batch)))
         return self.rollout[1]
 
+    def num_steps(self, batch: PromptBatch) -> int:
+        """Steps of the round's rollout: the configured numbers in turn."""
+        numbers = self.config.matching.rollout_steps or (self.config.num_student_steps,)
+        return numbers[batch.number % len(numbers)]
+
     def critic_step(self, batch: PromptBatch) -> StepOutput:
-        """Flow matching of the fake score on the student's clean predictions."""
+        """Flow matching of the fake score on what is matched: the student's final samples, or its clean predictions at random steps."""
         rollout, generator = self.trajectory(batch), generator_of(self.seed, "critic", batch)
-        clean = rollout.clean_at(self.random_steps(len(batch.sizes), generator))
+        steps = self.random_steps(rollout, generator)
+        clean = rollout.final if self.config.matching.target == "samples" else rollout.clean_at(steps)
         noised, noise = self.renoise(rollout.pack, clean, self.dm_levels(len(batch.sizes), generator), generator)
         loss = velocity_loss(self.fake_velocity(noised), velocity_target(clean, noise), noised).mean()
         return StepOutput({FAKE: loss}, {"mt_dmd/critic_loss": loss})
 
     def student_step(self, batch: PromptBatch) -> StepOutput:
-        """0.5 |x - stopgrad(x - gradient)|^2 at one random step of each sample's trajectory."""
+        """0.5 |x - stopgrad(x - gradient)|^2 by one random step of each sample's trajectory.
+
+        With target `samples` x is the final sample, and its gradient reaches the step's clean prediction as if later steps passed it on
+        unchanged (a straight-through estimate): the distribution matched is the one that is shipped. With `predictions` x is the clean
+        prediction itself, as DMD2 has it; before a student is straight, those of noisy steps are means, which no data distribution holds.
+        """
         rollout, generator = self.trajectory(batch), generator_of(self.seed, "student", batch)
-        steps = self.random_steps(len(batch.sizes), generator)
-        pack = rollout.at(steps)
+        steps = self.random_steps(rollout, generator)
+        pack, matching = rollout.at(steps), self.config.matching
         clean = recover_x0(pack.image_tokens, self.student(pack).float(), pack.spread(rollout.sigmas[steps]))
+        if matching.target == "samples":
+            clean = rollout.final + (clean - clean.detach())
         gradients = self.gradients(pack, clean.detach(), rollout.sigmas[steps], batch.domains, generator)
-        matching = self.config.matching
         losses = [
             generator_loss(sample, matching.dm_weight * dm + matching.ca_weight * ca)
             for sample, dm, ca in zip(pack.unpack(clean), gradients.dm, gradients.ca, strict=True)
@@ -117,22 +129,26 @@ class MtDmdMethod(PlainMethod):
 
     @torch.no_grad()
     def gradients(self, pack: Pack, clean: Tensor, levels: Tensor, domains: Sequence[str], generator: torch.Generator) -> StudentGradients:
-        """DM and CA, each at its own noise level and each divided by its own normaliser. clean: [N, C]; levels [B]: the student's steps."""
+        """DM and CA. clean: [N, C]; levels [B]: the student's steps.
+
+        Decoupled, each has its own noise level and normaliser. Shared, CA takes DM's noised samples and both are divided by the distance
+        to the guided prediction: their sum is the coupled guided gradient of DMD.
+        """
+        shared = self.config.matching.renoising == "shared"
         dm_pack, _ = self.renoise(pack, clean, self.dm_levels(len(pack), generator), generator)
         with self.dynamic_teacher():
             real = self.committee.clean(dm_pack, domains, "DM")
         fake = recover_x0(dm_pack.image_tokens, self.fake_velocity(dm_pack).float(), dm_pack.spread(dm_pack.timesteps / TIMESTEP_SCALE))
-        ca_pack, _ = self.renoise(pack, clean, self.ca_levels(levels, generator), generator)
+        ca_pack = dm_pack if shared else self.renoise(pack, clean, self.ca_levels(levels, generator), generator)[0]
         negative = with_prompt(ca_pack, self.empty_prompt.to(self.device))
         conditional, unconditional = self.committee.clean_pair(ca_pack, negative, domains, "CA")
         jitter = self.config.matching.guidance_jitter * (2.0 * float(torch.rand((), generator=generator)) - 1.0)
         scale = max(1.0, self.config.guidance_scale + jitter)
+        dm, ca = distribution_matching_gradient(real, fake), guidance_augmentation_gradient(conditional, unconditional, scale)
+        near_dm, near_ca = (real - ca, real - ca) if shared else (real, conditional)
         samples = pack.unpack(clean)
         return StudentGradients(
-            dm=normalised(samples, pack.unpack(real), pack.unpack(distribution_matching_gradient(real, fake))),
-            ca=normalised(
-                samples, pack.unpack(conditional), pack.unpack(guidance_augmentation_gradient(conditional, unconditional, scale))
-            ),
+            dm=normalised(samples, pack.unpack(near_dm), pack.unpack(dm)), ca=normalised(samples, pack.unpack(near_ca), pack.unpack(ca))
         )
 
     def dynamic_teacher(self) -> Blend:
@@ -153,9 +169,9 @@ class MtDmdMethod(PlainMethod):
         noise = torch.randn(clean.shape, generator=generator).to(clean.device)
         return pack.replace_image_tokens(add_noise(clean, noise, pack.spread(levels)), levels * TIMESTEP_SCALE), noise
 
-    def random_steps(self, count: int, generator: torch.Generator) -> Tensor:
-        """A step of the student for each sample, [B]."""
-        return torch.randint(self.config.num_student_steps, (count,), generator=generator).to(self.device)
+    def random_steps(self, rollout: Rollout, generator: torch.Generator) -> Tensor:
+        """A step of the rollout for each sample, [B]."""
+        return torch.randint(len(rollout.states), (len(rollout.pack),), generator=generator).to(self.device)
 
     def dm_levels(self, count: int, generator: torch.Generator) -> Tensor:
         """Renoise levels of DM and of the fake score, [B]: over the whole range, at first the noisier part."""

@@ -31,6 +31,9 @@ from imagewright.training.trainer import Trainer, TrainingPlan
 from imagewright.training.world import World
 
 PROBE_DRAW = -1
+FOLDED_FOLDER = "folded"
+"""The student after its first phase, beside the finished one: what distribution matching added is measured against it."""
+ROUTING_NAME = "routing.json"
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ def run_distillation(
             console.print(faculty.note, highlight=False)
     faculty.base.to(World().device)
     folded = fold(settings, student, faculty.committee, dataset, run, console)
+    if settings.distill.matching.rounds and settings.distill.folding.steps:
+        save_transformer(student, output / FOLDED_FOLDER / "transformer")
     hook = match(settings, student, faculty, dataset, run, console)
     metrics = {"mt_dmd/folding_loss": folded, **(hook.last if hook else {})}
     export(settings, student, faculty, dataset, hook, output)
@@ -146,7 +151,7 @@ def match(
     probe_loader = PromptLoader(dataset, TurnCounter(1), count=distill.health.probe_prompts, seed=settings.seed)
     channels = student.config.in_channels
     probe = make_probe(probe_loader.draw(PROBE_DRAW), committee, dataset.empty_prompt, distill, channels, world.device)
-    fake = fake_network(settings, faculty)
+    fake = fake_network(settings, faculty, student)
     method = MtDmdMethod(student, fake, committee, dataset.empty_prompt, distill, counter, seed=settings.seed, device=world.device)
     training = settings.training_config(distill.health.every_rounds * counter.turns)
     total = matching.rounds * counter.turns
@@ -171,13 +176,18 @@ def match(
     return hook
 
 
-def fake_network(settings: Distillation, faculty: Faculty) -> ErnieImageDiT:
-    """The fake score starts as the teachers' base: a copy of it, or an adapter on it."""
+def fake_network(settings: Distillation, faculty: Faculty, student: ErnieImageDiT) -> ErnieImageDiT:
+    """The fake score at first: an adapter on the teachers' base, or a copy of the folded student.
+
+    As a copy of the base it would take the guidance folded into the student for an error to be corrected, on top of the real ones.
+    """
     matching = settings.distill.matching
     if matching.fake == "lora":
         attach(faculty.base, FAKE, rank=matching.fake_rank, alpha=matching.fake_alpha, seed=settings.seed)
         return faculty.base
-    return load_transformer(faculty.base_folder, dtype=torch.float32)
+    fake = load_transformer(faculty.base_folder, dtype=torch.float32)
+    fake.load_state_dict(student.state_dict())
+    return fake
 
 
 def export(
@@ -207,7 +217,7 @@ def export(
         "stopped": hook.stopped if hook else "",
     }
     write_json(output / "training.json", about)
-    write_json(output / "routing.json", faculty.report(settings.distill.routing))
+    write_json(output / ROUTING_NAME, faculty.report(settings.distill.routing))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +13,14 @@ from pretrain_cases import write_latents
 from imagewright.config.distill import DistillConfig, RoutingRule
 from imagewright.data.latents import LatentsDataset
 from imagewright.data.prompt_loader import PromptBatch, PromptLoader, TurnCounter
+from imagewright.diffusion.flow_matching import recover_x0
+from imagewright.diffusion.guidance import guide
+from imagewright.losses.distribution_matching import normaliser
 from imagewright.methods.committee import AdapterTeacher, BaseTeacher, Committee, SingleTeacher
-from imagewright.methods.folding import FoldingMethod, generator_of
+from imagewright.methods.folding import FoldingMethod, generator_of, with_prompt
 from imagewright.methods.mt_dmd import FAKE, MtDmdMethod, StudentGradients
 from imagewright.methods.routing import RuleTable
+from imagewright.models.packing import Pack
 
 DOMAINS = ("c0", "c1")
 
@@ -148,3 +153,47 @@ def test_without_guidance_a_student_equal_to_its_teacher_has_nothing_to_fold(dat
         random_model(0), SingleTeacher(BaseTeacher(random_model(0)), DOMAINS), dataset.empty_prompt, config, TurnCounter(1), seed=0
     )
     assert float(method.train_step(loader.next_step()[0], 0).losses["student"]) < 1e-8
+
+
+def test_shared_renoising_gives_the_coupled_guided_gradient(dataset: LatentsDataset) -> None:
+    method, loader = single(changed(renoising="shared"), dataset, fake_seed=2)
+    batch = loader.next_step()[0]
+    found = gradients(method, batch)
+    rollout, generator = method.trajectory(batch), generator_of(0, "test", batch)
+    clean = rollout.clean_at(torch.zeros(batch.num_samples, dtype=torch.int64))
+    noised, _ = method.renoise(rollout.pack, clean, method.dm_levels(batch.num_samples, generator), generator)
+    conditional, unconditional = method.committee.clean_pair(noised, with_prompt(noised, method.empty_prompt), batch.domains, "CA")
+    guided = guide(conditional, unconditional, CONFIG.guidance_scale)
+    fake = recover_x0(noised.image_tokens, method.fake(noised), noised.spread(noised.timesteps / 1000))
+    for dm, ca, sample, real, wrong in zip(found.dm, found.ca, *(noised.unpack(part) for part in (clean, guided, fake)), strict=True):
+        torch.testing.assert_close(dm + ca, (wrong - real) / normaliser(sample, real), rtol=1e-4, atol=1e-4)
+
+
+def test_matching_samples_asks_about_the_end_of_the_trajectory_and_trains_the_step(dataset: LatentsDataset) -> None:
+    method, loader = single(changed(critic_updates_per_student=1), dataset, fake_seed=2)
+    seen = []
+    real_gradients = method.gradients
+
+    def spy(pack: Pack, clean: torch.Tensor, *rest: Any) -> StudentGradients:
+        seen.append(clean)
+        return real_gradients(pack, clean, *rest)
+
+    method.gradients = spy  # type: ignore[method-assign]
+    loader.next_step()
+    batch = loader.next_step()[0]
+    final = method.trajectory(batch).final
+    output = method.student_step(batch)
+    torch.testing.assert_close(seen[0], final)
+    output.losses["student"].backward()
+    assert all(parameter.grad is not None for parameter in method.student.parameters())
+
+
+def test_rollouts_take_the_configured_steps_in_turn(dataset: LatentsDataset) -> None:
+    method, loader = single(changed(critic_updates_per_student=1, rollout_steps=(4, 2)), dataset)
+    lengths = []
+    for step in range(8):
+        batch = loader.next_step()[0]
+        lengths.append(len(method.trajectory(batch).states))
+        method.train_step(batch, step)
+    assert sorted(lengths[:4]) == [2, 2, 4, 4]
+    assert lengths[:4] == lengths[4:]
