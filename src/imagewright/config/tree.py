@@ -10,6 +10,7 @@ from imagewright.config.curation import CurationConfig
 from imagewright.config.data import DataConfig
 from imagewright.config.distill import DistillConfig
 from imagewright.config.dpo import DpoConfig
+from imagewright.config.drift import DriftConfig
 from imagewright.config.enhancer import EnhancerConfig
 from imagewright.config.evaluation import EvaluationConfig
 from imagewright.config.gate import GateConfig
@@ -63,6 +64,8 @@ class Config(Section):
     """Stabilised preference training on those pairs."""
     distill: DistillConfig = DistillConfig()
     """The few-step student and its teachers."""
+    drift: DriftConfig = DriftConfig()
+    """What distillation cost, by domain and skill."""
     enhancer: EnhancerConfig = EnhancerConfig()
     """The language model that expands short prompts."""
     serving: ServingConfig = ServingConfig()
