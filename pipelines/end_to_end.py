@@ -30,7 +30,7 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
         3. prompt-enhancer: the language model in front of the image model
         4. pretrain-dit: flow matching, one resolution after another
         5. post-training: top-down data, fine-tuning, domain experts, preference alignment
-        6. distillation: the student of few steps
+        6. distillation: the student of few steps, from the aligned model where it is shown to be better
         7. evaluate-models: every model of the lineage on the same prompts and seeds
         8. export-bundle: a servable diffusers folder
         9. promote-model: register, judge, make champion
@@ -43,12 +43,12 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
             enhancer = enhance(config=config, curated=curated).output
             base = place(pretrain_dit(config=config, latents=latents, vae=vae), "train", placement).outputs["base"]
             tuned = align(config=config, base=base, vae=vae, curated=curated, latents=latents)
-            sft, dpo = tuned.outputs["sft"], tuned.outputs["dpo"]
-            turbo = distil(config=config, model=sft, experts=sft, latents=tuned.outputs["sft_data"]).output
+            sft, dpo, aligned = (tuned.outputs[name] for name in ("sft", "dpo", "aligned"))
+            turbo = distil(config=config, model=aligned, experts=sft, latents=tuned.outputs["sft_data"], vae=vae, curated=curated).output
             judged = evaluate_models(config=config, base=base, sft=sft, dpo=dpo, turbo=turbo, vae=vae, curated=curated)
             results = place(judged, "evaluate", placement).outputs["results"]
             bundle = place(export_bundle(config=config, model=turbo, vae=vae, enhancer=enhancer), "control", placement).outputs["bundle"]
-            decision = promote_model(config=config, bundle=bundle, results=results, base=base, sft=sft, dpo=dpo, turbo=turbo)
+            decision = promote_model(config=config, bundle=bundle, results=results, base=base, sft=sft, dpo=aligned, turbo=turbo)
             place(decision, "control", placement)
 
     return end_to_end

@@ -7,6 +7,7 @@ from imagewright_components.data.build_preferences.component import build_prefer
 from imagewright_components.data.build_sft_data.component import build_sft_data
 from imagewright_components.training.align_dpo.component import align_dpo
 from imagewright_components.training.finetune_sft.component import finetune_sft
+from imagewright_components.training.judge_alignment.component import judge_alignment
 from imagewright_pipelines.placement import place
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Model
@@ -20,6 +21,7 @@ class TunedModel(NamedTuple):
     sft: Model
     sft_data: Dataset
     dpo: Model
+    aligned: Model
 
 
 def build(placement: PlacementConfig) -> Callable[..., Any]:
@@ -33,12 +35,14 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
         2. finetune-sft: full fine-tuning, then one LoRA expert per domain
         3. build-preferences: the fine-tuned model's own samples, ranked and paired
         4. align-dpo: stabilised preference training
+        5. judge-alignment: the aligned model goes on where it is shown to be better, else the fine-tuned one
         """
         data = place(build_sft_data(config=config, curated=curated, latents=latents), "data", placement)
         tuned = place(finetune_sft(config=config, base=base, sft_data=data.outputs["sft_data"], vae=vae), "train", placement)
         sft = tuned.outputs["sft"]
         pairs = place(build_preferences(config=config, sft=sft, vae=vae, curated=curated), "evaluate", placement)
-        aligned = place(align_dpo(config=config, sft=sft, preferences=pairs.outputs["preferences"]), "train", placement)
-        return TunedModel(sft=sft, sft_data=data.outputs["sft_data"], dpo=aligned.outputs["dpo"])
+        dpo = place(align_dpo(config=config, sft=sft, preferences=pairs.outputs["preferences"]), "train", placement).outputs["dpo"]
+        judged = place(judge_alignment(config=config, sft=sft, dpo=dpo, vae=vae, curated=curated), "evaluate", placement)
+        return TunedModel(sft=sft, sft_data=data.outputs["sft_data"], dpo=dpo, aligned=judged.outputs["aligned"])
 
     return post_training

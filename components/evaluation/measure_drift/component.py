@@ -19,11 +19,5 @@ def measure_drift(
     """Judges what distillation cost: every row of the drift table by domain and skill."""
     from imagewright.jobs.component import run_component
 
-    run_component(
-        "measure-drift",
-        config,
-        inputs={"model": model, "turbo": turbo, "vae": vae, "curated": curated, "single": single},
-        output=drift,
-        metrics=metrics,
-        report=report,
-    )
+    inputs = {"model": model, "turbo": turbo, "vae": vae, "curated": curated, "single": single}
+    run_component("measure-drift", config, inputs=inputs, output=drift, metrics=metrics, report=report)

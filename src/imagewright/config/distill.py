@@ -71,7 +71,8 @@ class MatchingConfig(Section):
     """Rate of the fake score."""
     target: Literal["samples", "predictions"] = "samples"
     """What is matched to the teacher's distribution: `samples`, the ends of the trajectories; `predictions`, clean predictions of
-    random steps, as in DMD2. On points of the plane the second drove a folded student away from its teacher (benchmarks/distillation.py)."""
+    random steps, as in DMD2. On points of the plane the second drove a folded student away from its teacher
+    (benchmarks/distillation.py)."""
     rollout_steps: tuple[int, ...] = ()
     """Steps of the rollouts, in turn from round to round; empty takes num_student_steps. Half of them as a second number trains the student
     for half the evaluations too: every second noise level of a schedule is the schedule of half the steps."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from imagewright.config.aes import AesConfig
+from imagewright.config.alignment import AlignmentConfig
 from imagewright.config.base import Section
 from imagewright.config.curation import CurationConfig
 from imagewright.config.data import DataConfig
@@ -62,6 +63,8 @@ class Config(Section):
     """Preference pairs from the SFT model's own samples."""
     dpo: DpoConfig = DpoConfig()
     """Stabilised preference training on those pairs."""
+    alignment: AlignmentConfig = AlignmentConfig()
+    """The independent judgement that decides whether the aligned model goes on."""
     distill: DistillConfig = DistillConfig()
     """The few-step student and its teachers."""
     drift: DriftConfig = DriftConfig()

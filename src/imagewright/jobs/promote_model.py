@@ -31,7 +31,7 @@ def run(context: JobContext) -> Outcome:
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not uri:
         raise JobError(Problem("MLFLOW_TRACKING_URI", "is not set, and models are registered there", None, "imagewright up"))
-    lineage = next((name for name in ("turbo", "dpo", "sft", "base") if name in context.inputs), "base")
+    lineage = furthest_given(context)
     results = read_results(context.input_path("results"))
     row = results.model(lineage)
     scores = {}
@@ -54,3 +54,11 @@ def run(context: JobContext) -> Outcome:
     context.run.set_tags({"promotion": "refused" if refused else "champion", "promotion_reasons": refused, "model": str(version)})
     metrics = {"promotion/passed": float(decision.passed), "promotion/version": float(version.version)}
     return Outcome(metrics=metrics, counts={"verdicts": len(decision.verdicts)}, revision=str(version))
+
+
+def furthest_given(context: JobContext) -> str:
+    """The furthest model given. An alignment that was not shown to help hands on the fine-tuned weights, which stay `sft`."""
+    digests = {name: context.inputs[name].record.digest for name in ("turbo", "dpo", "sft", "base") if name in context.inputs}
+    if "sft" in digests and digests.get("dpo") == digests["sft"]:
+        del digests["dpo"]
+    return next(iter(digests), "base")
