@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,34 @@ class ExpertConfig(Section):
     """Steps and learning rate of each expert; adapters take about ten times the rate of full weights."""
 
 
+class RewriterConfig(Section):
+    """What turns a caption into prompts as people write them."""
+
+    kind: Literal["rules", "openai"] = "rules"
+    """`rules`: tested templates, no model needed. `openai`: a language model behind any OpenAI-compatible endpoint."""
+    endpoint: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    """Base URL up to and including /v1; the key is read from OPENAI_API_KEY."""
+    model: str = ""
+    """Name of the model at the endpoint."""
+    temperature: float = Field(default=0.8, ge=0.0, le=2.0)
+    """Sampling temperature; several users do not write alike."""
+    max_tokens: int = Field(default=512, ge=16, le=8192)
+    """Longest answer; one that is cut there is rejected."""
+    timeout_seconds: float = Field(default=30.0, gt=0.0)
+    """Seconds without a byte from the endpoint before a request counts as lost."""
+    max_failures: int = Field(default=8, ge=1)
+    """Requests without an answer in a row after which the job gives up."""
+
+    @model_validator(mode="after")
+    def endpoint_fits_kind(self) -> Self:
+        """Refuses an endpoint that is missing or would be ignored."""
+        if self.kind == "openai" and not (self.endpoint and self.model):
+            raise ValueError("kind openai needs endpoint and model")
+        if self.kind == "rules" and (self.endpoint or self.model):
+            raise ValueError("endpoint and model have no effect with kind rules; set kind: openai")
+        return self
+
+
 class SftConfig(Section):
     """Supervised fine-tuning on high-demand domains."""
 
@@ -28,6 +56,8 @@ class SftConfig(Section):
     """Packaged domain files, or paths of files ending in .yaml."""
     languages: tuple[str, ...] = Field(default=("en",), min_length=1)
     """Languages of the diversified prompts (those the text encoder reads)."""
+    rewriter: RewriterConfig = RewriterConfig()
+    """Who writes them."""
     stage: PretrainStage = PretrainStage(steps=50, learning_rate=1e-5)
     """Steps, learning rate and batches (Qwen-Image-2.0 fine-tunes at 1e-5)."""
     experts: ExpertConfig = ExpertConfig()

@@ -14,6 +14,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from imagewright.errors import InputError
+
 PromptForm = Literal["keyword", "request", "instruction", "detailed"]
 FORMS: tuple[PromptForm, ...] = ("keyword", "request", "instruction", "detailed")
 MAX_PROMPT_CHARS = 4000
@@ -34,6 +36,10 @@ CHINESE: Mapping[PromptForm, Sequence[str]] = {
     "instruction": ("画{what}。", "生成一张图：{what}。", "绘制{what}。"),
     "detailed": ("{full}构图：{what}。", "{full}请严格按照这个构图。"),
 }
+
+
+class RewriteRejected(ValueError):
+    """A rewrite that cannot be used; its message is the reason under which it is counted."""
 
 
 class Rewriter(Protocol):
@@ -107,7 +113,12 @@ def diversify(
         for form in forms:
             try:
                 text = rewriter.rewrite(short, full, form, language)
+            except RewriteRejected as error:
+                rejected[f"rewriter_{error}"] += 1
+                continue
             except (OSError, ValueError) as error:
+                if isinstance(error, InputError):
+                    raise
                 rejected[f"rewriter_{type(error).__name__}"] += 1
                 continue
             reason = rejection(text, full)

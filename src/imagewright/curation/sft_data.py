@@ -13,7 +13,8 @@ from torch import Tensor
 
 from imagewright.config.sft import SftConfig
 from imagewright.curation.domains import Domain, choose, load_domain
-from imagewright.curation.rewriting import Prompt, Rewriter, RuleRewriter, diversify
+from imagewright.curation.endpoint_rewriting import rewriter_of
+from imagewright.curation.rewriting import Prompt, Rewriter, diversify
 from imagewright.data.latents import CorruptSampleError, EncodedCaption, LatentsDataset, LatentsWriter
 from imagewright.data.manifest import MANIFEST_NAME, ManifestRow, read_manifest, table_to_rows
 
@@ -36,7 +37,7 @@ def build_sft_data(
     dataset = LatentsDataset(latents)
     rows, scores = training_rows(curated)
     features = {dataset.sample_key(index): style_features(dataset, index) for index in readable(dataset)}
-    rewriter = rewriter or RuleRewriter(seed)
+    rewriter = rewriter or rewriter_of(config.rewriter, seed)
     rejected: Counter[str] = Counter()
     chosen: dict[str, tuple[Domain, ManifestRow]] = {}
     card: dict[str, object] = {}

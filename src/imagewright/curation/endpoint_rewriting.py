@@ -1,0 +1,125 @@
+"""Prompt diversification by a language model behind any OpenAI-compatible chat endpoint; what it answers is checked, never trusted."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from imagewright.config.sft import RewriterConfig
+from imagewright.curation.rewriting import QUOTED, PromptForm, Rewriter, RewriteRejected, RuleRewriter, visible_texts
+from imagewright.errors import InputError, Problem
+
+MAX_ANSWER_BYTES = 1 << 20
+KEY_VARIABLE = "OPENAI_API_KEY"
+"""Read at every call and never stored."""
+HAN = re.compile(r"[㐀-䶿一-鿿]")
+LETTER = re.compile(r"[^\W\d_]")
+MIN_HAN_SHARE, MAX_HAN_SHARE = 0.3, 0.1
+"""Share of Han characters among the letters outside quotes that a Chinese prompt has at least, and an English one at most."""
+LANGUAGE_NAMES = {"en": "English", "zh": "Chinese"}
+INSTRUCTIONS: Mapping[PromptForm, str] = {
+    "keyword": "as comma-separated keywords",
+    "request": "as a natural request somebody types to an assistant",
+    "instruction": "as one short instruction",
+    "detailed": "as a detailed specification of the composition",
+}
+SYSTEM = (
+    "You rewrite image captions into prompts people would type to get that image. Answer with the prompt alone, no comments or markup. "
+    "Add nothing that the caption does not say. Keep every text in double quotes exactly as it is, quotes included."
+)
+
+
+class EndpointDownError(InputError):
+    """An endpoint that failed too often in a row."""
+
+
+@dataclass
+class EndpointRewriter:
+    """One request per prompt. failures: requests that got no answer since the last one that did."""
+
+    section: RewriterConfig
+    failures: int = field(default=0, init=False)
+
+    def rewrite(self, short: str, full: str, form: PromptForm, language: str) -> str:
+        """One prompt of the form in the language.
+
+        Raises RewriteRejected (`timeout`, `unreachable`, `not_json`, `no_answer`, `truncated`, `wrong_language`), which the caller counts,
+        and EndpointDownError after too many requests without an answer: a dead endpoint must not cost a timeout for every prompt.
+        """
+        task = f"Rewrite this caption in {LANGUAGE_NAMES.get(language, language)} {INSTRUCTIONS[form]}:\n{full}"
+        messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": task}]
+        body = {
+            "model": self.section.model,
+            "messages": messages,
+            "temperature": self.section.temperature,
+            "max_tokens": self.section.max_tokens,
+        }
+        try:
+            text = read_answer(self.ask(body)).strip()
+        except RewriteRejected as error:
+            self.count_failure(error)
+            raise
+        self.failures = 0
+        if not in_language(text, language):
+            raise RewriteRejected("wrong_language")
+        return text
+
+    def ask(self, body: Mapping[str, Any]) -> bytes:
+        """The raw answer, at most MAX_ANSWER_BYTES. Raises RewriteRejected when there is none."""
+        url = self.section.endpoint.rstrip("/") + "/chat/completions"
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {os.environ.get(KEY_VARIABLE, 'none')}"}
+        request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 - scheme checked by config
+        try:
+            with urllib.request.urlopen(request, timeout=self.section.timeout_seconds) as response:  # noqa: S310
+                answer: bytes = response.read(MAX_ANSWER_BYTES)
+                return answer
+        except TimeoutError as error:
+            raise RewriteRejected("timeout") from error
+        except urllib.error.URLError as error:
+            raise RewriteRejected("timeout" if isinstance(error.reason, TimeoutError) else "unreachable") from error
+        except OSError as error:
+            raise RewriteRejected("unreachable") from error
+
+    def count_failure(self, error: RewriteRejected) -> None:
+        """Gives up after too many failures in a row."""
+        self.failures += 1
+        if self.failures >= self.section.max_failures:
+            fix = "start the endpoint, or set sft.rewriter.kind: rules"
+            raise EndpointDownError(
+                Problem("sft.rewriter.endpoint", f"gave no prompt {self.failures} times in a row: {error}", self.section.endpoint, fix)
+            ) from error
+
+
+def read_answer(data: bytes) -> str:
+    """Text of the first choice. Raises RewriteRejected for anything else than a whole answer."""
+    try:
+        choice = json.loads(data)["choices"][0]
+        text = choice["message"]["content"]
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
+        raise RewriteRejected("not_json" if not data.lstrip().startswith(b"{") else "no_answer") from error
+    if not isinstance(text, str) or not text.strip():
+        raise RewriteRejected("no_answer")
+    if choice.get("finish_reason") == "length":
+        raise RewriteRejected("truncated")
+    return text
+
+
+def in_language(text: str, language: str) -> bool:
+    """Whether the words outside quotes are of the language; quoted text keeps its own."""
+    plain = QUOTED.sub(" ", text) if visible_texts(text) else text
+    letters = LETTER.findall(plain)
+    if not letters:
+        return bool(visible_texts(text))
+    share = sum(bool(HAN.match(letter)) for letter in letters) / len(letters)
+    return share >= MIN_HAN_SHARE if language == "zh" else share <= MAX_HAN_SHARE
+
+
+def rewriter_of(section: RewriterConfig, seed: int) -> Rewriter:
+    """The rewriter that a configuration names."""
+    return EndpointRewriter(section) if section.kind == "openai" else RuleRewriter(seed)
