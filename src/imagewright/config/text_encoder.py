@@ -20,7 +20,7 @@ class TextEncoderConfig(Section):
     """Index into hidden_states; -2 is the output before the last layer, without the final norm."""
     max_tokens: int = Field(default=32, ge=2, le=8192)
     """Prompts are cut to this many tokens, special tokens included (MiniLM's useful reach is short; 2,048 for Ministral-3)."""
-    batch_size: int = Field(default=32, ge=1, le=4096)
+    batch_size: int = Field(default=128, ge=1, le=4096)
     """Prompts of equal length encoded at once."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the encoder's weights."""
