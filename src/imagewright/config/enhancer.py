@@ -26,6 +26,50 @@ class PairsConfig(Section):
     """(width, height) written into the messages, one drawn for every pair."""
 
 
+class RewardWeights(Section):
+    """Weights of the reward's parts; a part that is not measured does not count."""
+
+    text: float = Field(default=1.0, ge=0.0)
+    """Quoted text kept."""
+    attributes: float = Field(default=1.0, ge=0.0)
+    """Numbers, colours, objects, places and negations kept."""
+    length: float = Field(default=0.25, gt=0.0)
+    """Nearness to the wanted length."""
+    judged: float = Field(default=1.0, ge=0.0)
+    """Share of the prompt's facts in the generator's picture; needs the inputs `model` and `vae`."""
+    aes: float = Field(default=0.25, ge=0.0)
+    """Aesthetic score of that picture; needs the input `aes` too."""
+
+
+class PolicyConfig(Section):
+    """The optional step after fine-tuning: group-relative policy optimisation on the model's own samples."""
+
+    steps: int = Field(default=0, ge=0, le=10_000_000)
+    """Updates; 0 leaves the fine-tuned model as it is."""
+    prompts_per_step: int = Field(default=4, ge=1, le=4096)
+    """Prompts of one update."""
+    group_size: int = Field(default=4, ge=2, le=256)
+    """Samples of a prompt, which are compared with one another."""
+    max_prompts: int = Field(default=512, ge=1, le=1_000_000)
+    """Short prompts of training scenes that are drawn from."""
+    learning_rate: float = Field(default=1e-5, gt=0.0, le=1.0)
+    """Constant rate; about a hundredth of fine-tuning's, because rewards are noisy."""
+    temperature: float = Field(default=1.0, gt=0.0, le=2.0)
+    """Of sampling; 1 samples what the loss is taken of."""
+    max_new_tokens: int = Field(default=64, ge=8, le=8192)
+    """Tokens of a sample."""
+    wanted_words: int = Field(default=16, ge=1, le=2048)
+    """Length that gets the whole length reward: about that of the captions the image model was trained on."""
+    clip: float = Field(default=0.2, gt=0.0, lt=1.0)
+    """Range of the probability ratio (DeepSeekMath, 2402.03300)."""
+    kl_weight: float = Field(default=0.04, ge=0.0, le=10.0)
+    """Pull towards the fine-tuned model (0.04 in DeepSeekMath)."""
+    sampler_steps: int = Field(default=8, ge=1, le=200)
+    """Sampling steps of the judged pictures."""
+    weights: RewardWeights = RewardWeights()
+    """What counts how much."""
+
+
 class EnhancerConfig(Section):
     """Supervised fine-tuning of a causal language model on reverse pairs."""
 
@@ -59,6 +103,9 @@ class EnhancerConfig(Section):
     """Held-out short prompts that the untrained and the trained model expand."""
     generation_batch_size: int = Field(default=16, ge=1, le=4096)
     """Prompts expanded at once while measuring."""
+
+    policy: PolicyConfig = PolicyConfig()
+    """Learning from rewards after fine-tuning."""
 
     @model_validator(mode="after")
     def source_fits_kind(self) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from imagewright.curation.enhancer_pairs import PairsError, PromptPair, held_out
 from imagewright.errors import Problem
 from imagewright.evaluation.enhancer_quality import EnhancerQuality, measure
 from imagewright.methods.enhancer import ENHANCER, EnhancerMethod, ExchangeSource, adapt, collate, merge_adapters, tokenize_pairs
+from imagewright.methods.enhancer_policy import EnhancerPolicyMethod, PromptSource
+from imagewright.methods.enhancer_reward import Judge
+from imagewright.methods.preference_sampling import choose_prompts
 from imagewright.models.language_model import LanguageModel, load_language_model, save_language_model
 from imagewright.models.text_generation import LocalGenerator
 from imagewright.tracking.job_run import JobRun
@@ -39,6 +43,8 @@ class EnhancerRun:
     curated: Path
     work: Path
     seed: int
+    judge: Judge | None = None
+    """Judges pictures of expansions in the policy step; None rewards the text alone."""
 
 
 def run_enhancer(
@@ -56,6 +62,8 @@ def run_enhancer(
     language_model = load_language_model(config)
     untrained = quality(language_model, prompts, config)
     result, num_exchanges = fine_tune(language_model, pairs, settings, run, console)
+    if config.policy.steps:
+        improve(language_model, settings, run, console)
     save_language_model(language_model, output)
     trained = quality(language_model, prompts, config)
     metrics = {"train/final_loss": result.last_loss, **result.validation}
@@ -102,6 +110,29 @@ def fine_tune(
     result = Trainer(method, source, training, plan, settings.work, run, hooks=hooks, world=world).fit()
     merge_adapters(model)
     return result, len(exchanges)
+
+
+def improve(language_model: LanguageModel, settings: EnhancerRun, run: JobRun, console: Console | None) -> None:
+    """The policy step, in place: the fine-tuned model is its own reference."""
+    config, world = settings.config, World()
+    policy, model = config.policy, language_model.model
+    prompts = choose_prompts(settings.curated, policy.max_prompts, settings.seed)
+    reference = copy.deepcopy(model).eval().requires_grad_(False)
+    adapt(model, config, settings.seed)
+    plan = TrainingPlan(
+        total_steps=policy.steps,
+        learning_rates={ENHANCER: learning_rate([Segment(policy.steps, policy.learning_rate, 0, "constant", 1.0)])},
+        seed=settings.seed,
+        fingerprint=fingerprint(config, settings.seed, len(prompts)) | {"judged": settings.judge is not None},
+    )
+    training = settings.training.model_copy(update={"ema_decay": 0.0})
+    hooks: list[Hook] = [CurveHook(run, training.log_every_steps)]
+    hooks += [ProgressHook(console)] if console is not None else []
+    size = config.pairs.sizes_px[0]
+    method = EnhancerPolicyMethod(model, reference, language_model.tokenizer, policy, size, settings.judge, settings.seed)
+    source = PromptSource(prompts, policy.prompts_per_step, settings.seed)
+    Trainer(method, source, training, plan, settings.work / "policy", run, hooks=hooks, world=world).fit()
+    merge_adapters(model)
 
 
 def fingerprint(config: EnhancerConfig, seed: int, num_exchanges: int) -> dict[str, Any]:

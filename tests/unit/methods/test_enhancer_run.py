@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from imagewright.config.enhancer import EnhancerConfig
+from imagewright.config.enhancer import EnhancerConfig, PolicyConfig
 from imagewright.config.training import TrainingConfig
 from imagewright.curation.enhancer_pairs import PairsError
 from imagewright.data.manifest import ManifestRow, write_manifest
+from imagewright.evaluation.suites import SuitePrompt
 from imagewright.methods.enhancer_run import EnhancerRun, run_enhancer
 from imagewright.models.language_model import load_saved
 from imagewright.sources.scene_captions import captions_of
@@ -46,6 +50,25 @@ def test_a_run_writes_the_model_its_pairs_and_the_comparison(tmp_path: Path) -> 
         assert metrics[f"enhancer/{name}_fallback_rate"] == pytest.approx(1 - rate)
     assert (tmp_path / "out" / "pairs" / "README.md").is_file()
     assert load_saved(tmp_path / "out").tokenizer.model_max_length == 128
+
+
+def test_the_policy_step_changes_the_model_and_asks_the_judge(tmp_path: Path) -> None:
+    policy = PolicyConfig(steps=1, prompts_per_step=2, group_size=2, max_new_tokens=8, learning_rate=1e-2)
+    asked: list[str] = []
+
+    def judge(prompts: Sequence[SuitePrompt], texts: Sequence[str]) -> list[dict[str, float]]:
+        asked.extend(texts)
+        return [{"judged": float(number % 2)} for number in range(len(texts))]
+
+    weights = []
+    for name, steps in (("plain", 0), ("rewarded", 1)):
+        (tmp_path / name).mkdir()
+        config = CONFIG.model_copy(update={"policy": policy.model_copy(update={"steps": steps})})
+        made = replace(settings(tmp_path / name, config), judge=judge)
+        run_enhancer(made, tmp_path / name / "out", NullRun())
+        weights.append(load_saved(tmp_path / name / "out").model.state_dict())
+    assert len(asked) == 4
+    assert any(not torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
 def test_captions_that_are_all_too_long_are_refused(tmp_path: Path) -> None:
