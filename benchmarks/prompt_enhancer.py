@@ -23,10 +23,13 @@ import transformers
 from imagewright.config.enhancer import EnhancerConfig
 from imagewright.config.serving import EnhancerServiceConfig
 from imagewright.config.text_encoder import TextEncoderConfig
+from imagewright.diffusion.sampler import sample
 from imagewright.evaluation.enhancer_quality import EnhancerQuality, measure, wilson
 from imagewright.models.language_model import load_language_model, load_saved
 from imagewright.models.text_encoder import load_text_encoder
 from imagewright.models.text_generation import LocalGenerator
+from imagewright.models.vae import decode
+from imagewright.serving.bundle import Bundle, load_bundle
 from imagewright.serving.enhancer import Enhancer
 from imagewright.sources.posters import compose_poster, poster_captions
 from imagewright.sources.scene_captions import captions_of
@@ -104,16 +107,51 @@ def adversarial(prompts: Sequence[str]) -> list[str]:
     return [ATTACKS[number % len(ATTACKS)](prompt) for number, prompt in enumerate(prompts)]
 
 
-def latency(generator: LocalGenerator, prompts: Sequence[str]) -> list[str]:
-    """Median seconds of one prompt at a time, and of a second request for it."""
+def seconds_of_an_image(bundle: Bundle, prompts: Sequence[str]) -> float:
+    """Median seconds of one image by the bundle's own sampler settings, text encoding and decoding included."""
+    defaults, taken = bundle.defaults, []
+    side = defaults.size_px // bundle.stride
+    for seed, prompt in enumerate(prompts):
+        started = time.monotonic()
+        embeds = bundle.text_encoder.encode([prompt, ""])
+        channels = bundle.transformer.config.in_channels
+        settings = {"num_steps": defaults.num_steps, "shift": defaults.shift, "guidance_scale": defaults.guidance_scale}
+        latents = sample(
+            bundle.transformer, embeds[:1], [(side, side)], channels=channels, seeds=[seed], negative_embeds=embeds[1], **settings
+        )
+        decode(bundle.vae, torch.stack(latents))
+        taken.append(time.monotonic() - started)
+    return statistics.median(taken)
+
+
+def latency(generator: LocalGenerator, prompts: Sequence[str], bundle: Bundle | None) -> list[str]:
+    """Median seconds of one prompt at a time, as a share of one image, and of a second request for it."""
     enhancer = Enhancer(generator, EnhancerServiceConfig(max_new_tokens=BOUND, timeout_seconds=600.0))
     first = [enhancer.enhance(prompt, SIZE) for prompt in prompts]
     again = [enhancer.enhance(prompt, SIZE).seconds for prompt in prompts for _ in range(20)]
     enhancer.close()
     fresh = statistics.median(found.seconds for found in first)
+    hit = statistics.median(again) * 1e3
+    lines = [f"p50 of one prompt {fresh:.2f} s (n={len(prompts)})"]
+    if bundle is not None:
+        image = seconds_of_an_image(bundle, prompts)
+        lines.append(f"p50 of one image {image:.3f} s: a prompt takes {fresh / image:.2f}x the time of an image (no target given)")
+    return [*lines, verdict("p50 of a cache hit in ms", hit, 5.0, at_least=False) + f" (n={len(again)})"]
+
+
+def verdict(name: str, value: float, target: float, *, at_least: bool) -> str:
+    """One line with the target and whether it was met."""
+    met = value >= target if at_least else value <= target
+    return f"{name}: {value:.3f} (target {'>=' if at_least else '<='} {target:g}): {'Reached' if met else 'Missed'}"
+
+
+def verdicts(held: Tally) -> list[str]:
+    """The targets on held-out prompts, for the trained model."""
+    total = sum(len(part.prompts) for part in held.parts)
+    rate = sum(part.num_passed for part in held.parts) / total
     return [
-        f"p50 of one prompt {fresh:.2f} s (n={len(prompts)})",
-        f"p50 of a cache hit {statistics.median(again) * 1e3:.3f} ms (n={len(again)})",
+        verdict("held-out pass rate before fallback, trained", rate, 0.7, at_least=True),
+        verdict("held-out fallback rate, trained", 1 - rate, 0.3, at_least=False),
     ]
 
 
@@ -122,6 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trained", type=Path, required=True, help="payload of `imagewright job train-enhancer`")
     parser.add_argument("--untrained", type=Path, help="payload with the base model; the packaged SmolLM2-135M without it")
+    parser.add_argument("--bundle", type=Path, help="bundle whose images are timed beside the prompts")
     parser.add_argument("--prompts", type=int, default=300, help="of each kind")
     parser.add_argument("--batch-size", type=int, default=20)
     parser.add_argument("--latency-prompts", type=int, default=10)
@@ -135,7 +174,7 @@ def main() -> None:
     plain = held_out(options.prompts)
     sets = {"held-out": plain, "adversarial": adversarial(plain)}
     tallies = {(kind, name): Tally() for kind in sets for name in generators}
-    timings = latency(generators["trained"], plain[: options.latency_prompts])
+    timings = latency(generators["trained"], plain[: options.latency_prompts], load_bundle(options.bundle) if options.bundle else None)
     for start in range(0, options.prompts, options.batch_size):
         for (kind, name), tally in tallies.items():
             part = measure(generators[name], sets[kind][start : start + options.batch_size], SIZE, BOUND, options.batch_size)
@@ -146,6 +185,7 @@ def main() -> None:
             f"torch {torch.__version__}, transformers {transformers.__version__}, greedy decoding, at most {BOUND} new tokens",
             *(tally.line(f"{kind} {name}") for (kind, name), tally in tallies.items()),
             *(f"{kind} {name} broke: {tally.reasons()}" for (kind, name), tally in tallies.items()),
+            *verdicts(tallies["held-out", "trained"]),
             *timings,
             *tallies["held-out", "trained"].failures(6),
         ]

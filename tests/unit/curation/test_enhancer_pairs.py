@@ -22,10 +22,12 @@ from imagewright.curation.enhancer_pairs import (
 from imagewright.curation.prompt_constraints import broken_constraints
 from imagewright.curation.rewriting import visible_texts
 from imagewright.data.manifest import Caption, ManifestRow, write_manifest
+from imagewright.registry import DataRegistry, create_repository
 from imagewright.sources.posters import compose_poster, poster_captions
 from imagewright.sources.scene_captions import captions_of
 from imagewright.sources.scene_spec import TASKS, SceneObject, SceneSpec, is_held_out
 from imagewright.sources.scenes import propose
+from imagewright.storage import open_store
 
 
 def rows(count: int = 120) -> list[ManifestRow]:
@@ -87,6 +89,17 @@ def test_the_same_seed_gives_the_same_pairs_and_they_survive_a_file(curated: Pat
     (tmp_path / "pairs" / "pairs.jsonl").write_text('{"prompt": 1}\n')
     with pytest.raises(PairsError, match="is not a pair"):
         read_pairs(tmp_path / "pairs")
+
+
+def test_the_pairs_folder_is_a_registry_dataset_with_its_card(curated: Path, tmp_path: Path) -> None:
+    pairs, rejected = training_pairs(curated, PairsConfig(max_pairs=5), 3)
+    write_pairs(tmp_path / "pairs", pairs, rejected, PairsConfig())
+    store = open_store(f"file://{tmp_path}/store")
+    registry = DataRegistry(create_repository(tmp_path / "registry.git"), store, identity="Ada Lovelace <ada@example.com>")
+    assert registry.commit("prompt-pairs", tmp_path / "pairs", "First pairs") == "prompt-pairs@v1"
+    registry.checkout("prompt-pairs@latest", tmp_path / "copy")
+    assert read_pairs(tmp_path / "copy") == pairs
+    assert (tmp_path / "copy" / "README.md").is_file()
 
 
 def test_a_manifest_without_long_captions_is_refused(tmp_path: Path) -> None:
