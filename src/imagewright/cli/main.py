@@ -8,7 +8,7 @@ from collections.abc import Callable
 import typer
 from rich.console import Console
 
-from imagewright.cli import annotate, backup, compare, config, data, demo, doctor, job, plan, promotion, run, serve, stack, store
+from imagewright.cli import aes, annotate, backup, compare, config, data, demo, doctor, job, plan, promotion, run, serve, stack, store
 from imagewright.errors import InputError
 
 EXIT_BAD_INPUT = 2
@@ -25,6 +25,7 @@ app.command("config")(config.show_config)
 app.add_typer(data.app, name="data")
 app.add_typer(store.app, name="store")
 app.add_typer(annotate.app, name="annotate")
+app.add_typer(aes.app, name="aes")
 app.add_typer(backup.app, name="backup")
 app.add_typer(plan.app, name="plan")
 app.command("job")(job.run_one_job)
