@@ -1,7 +1,7 @@
 """Kubeflow component of the job `build-preferences`."""
 
 from kfp import dsl
-from kfp.dsl import Dataset, Input, Metrics, Model, Output
+from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
 
 
 @dsl.component(base_image="imagewright-worker", packages_to_install=[], install_kfp_package=False)
@@ -13,9 +13,15 @@ def build_preferences(
     preferences: Output[Dataset],
     metrics: Output[Metrics],
     aes: Input[Model] = None,
+    aes_evidence: Input[Artifact] = None,
 ) -> None:
     """Samples the fine-tuned model, ranks its samples and pairs the best of each prompt with the worst."""
     from imagewright.jobs.component import run_component
 
-    inputs = {"sft": sft, "vae": vae, "curated": curated, "aes": aes}
-    run_component("build-preferences", config, inputs=inputs, output=preferences, metrics=metrics)
+    run_component(
+        "build-preferences",
+        config,
+        inputs={"sft": sft, "vae": vae, "curated": curated, "aes": aes, "aes_evidence": aes_evidence},
+        output=preferences,
+        metrics=metrics,
+    )

@@ -68,6 +68,10 @@ class AesConfig(Section):
     """Steps of linear warm-up."""
     validation_share: float = Field(default=0.1, gt=0.0, lt=0.5)
     """Share of the rated images kept out of training for calibration."""
+    evidence_prompts: int = Field(default=64, ge=3)
+    """Held-out scenes of which the generator's pictures are scored, once for each kind of picture."""
+    evidence_low_steps: tuple[int, ...] = (2, 4)
+    """Sampling steps too few for a good picture; the generator's own failures."""
 
     @property
     def seen_damages(self) -> tuple[str, ...]:

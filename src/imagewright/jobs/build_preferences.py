@@ -10,17 +10,24 @@ JOB = Job(
     stage="preferences",
     kind="dataset",
     inputs=("sft", "vae", "curated"),
-    optional_inputs=("aes",),
+    optional_inputs=("aes", "aes_evidence"),
     sections=("preferences", "text_encoder"),
 )
 
 
 def run(context: JobContext) -> Outcome:
-    """Samples every prompt several times, ranks, pairs best with worst, and audits the set. Raises InputError when `aes` is missing."""
+    """Samples every prompt several times, ranks, pairs best with worst, and audits the set.
+
+    Raises InputError when the aesthetic model has a weight and is missing, or may not rank these samples.
+    """
     config = context.config.preferences
-    if config.aes_weight > 0 and "aes" not in context.inputs:
-        fix = "give the aesthetic model as input, or set the weight to 0"
-        raise InputError(Problem("preferences.aes_weight", "needs the input aes", config.aes_weight, fix))
+    missing = [name for name in ("aes", "aes_evidence") if config.aes_weight > 0 and name not in context.inputs]
+    if missing:
+        fix = "give the aesthetic model and what evaluate-aesthetic says of it, or set the weight to 0"
+        raise InputError(
+            Problem("preferences.aes_weight", f"needs the inputs aes and aes_evidence; missing {missing}", config.aes_weight, fix)
+        )
+    from imagewright.evaluation.aes_agreement import read_evidence, require_right_to_rank
     from imagewright.evaluation.generation import load_generator
     from imagewright.methods.preference_sampling import GRID_NAME, audit_metrics, sample_preferences
     from imagewright.models.aesthetic import load_scorer
@@ -28,10 +35,13 @@ def run(context: JobContext) -> Outcome:
     from imagewright.models.vae import load_vae
 
     digest = context.inputs["sft"].record.digest
+    if config.aes_weight > 0:
+        evidence = read_evidence(context.input_path("aes_evidence"))
+        require_right_to_rank(evidence, context.inputs["aes"].record.digest, digest)
     text_encoder = load_text_encoder(context.config.text_encoder)
     vae = load_vae(context.input_path("vae") / "vae")
     generator = load_generator(context.input_path("sft"), digest, vae, text_encoder, config.batch_size)
-    scorer = load_scorer(context.input_path("aes")) if "aes" in context.inputs else None
+    scorer = load_scorer(context.input_path("aes")) if config.aes_weight > 0 else None
     audit, dropped = sample_preferences(
         config, generator, context.input_path("curated"), context.output, context.seed, sampled_from=digest, scorer=scorer
     )
