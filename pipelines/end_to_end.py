@@ -39,10 +39,10 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
         with dsl.ExitHandler(place(write_report(config=config), "control", placement)):
             data = curate(config=config)
             curated, vae, latents = data.outputs["curated"], data.outputs["vae"], data.outputs["latents"]
-            score(config=config, curated=curated)
+            aes = score(config=config, curated=curated).output
             enhancer = enhance(config=config, curated=curated).output
             base = place(pretrain_dit(config=config, latents=latents, vae=vae), "train", placement).outputs["base"]
-            tuned = align(config=config, base=base, vae=vae, curated=curated, latents=latents)
+            tuned = align(config=config, base=base, vae=vae, curated=curated, latents=latents, aes=aes)
             sft, dpo, aligned = (tuned.outputs[name] for name in ("sft", "dpo", "aligned"))
             turbo = distil(config=config, model=aligned, experts=sft, latents=tuned.outputs["sft_data"], vae=vae, curated=curated).output
             judged = evaluate_models(config=config, base=base, sft=sft, dpo=dpo, turbo=turbo, vae=vae, curated=curated)

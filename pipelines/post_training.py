@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from imagewright_components.data.build_preferences.component import build_preferences
 from imagewright_components.data.build_sft_data.component import build_sft_data
+from imagewright_components.evaluation.evaluate_aesthetic.component import evaluate_aesthetic
 from imagewright_components.training.align_dpo.component import align_dpo
 from imagewright_components.training.finetune_sft.component import finetune_sft
 from imagewright_components.training.judge_alignment.component import judge_alignment
@@ -28,19 +29,25 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
     """Builds the pipeline with every task placed."""
 
     @dsl.pipeline(name="post-training")
-    def post_training(config: str, base: Input[Model], vae: Input[Model], curated: Input[Dataset], latents: Input[Dataset]) -> TunedModel:
+    def post_training(
+        config: str, base: Input[Model], vae: Input[Model], curated: Input[Dataset], latents: Input[Dataset], aes: Input[Model]
+    ) -> TunedModel:
         """Fine-tunes and aligns a base model.
 
         1. build-sft-data: high-demand domains with diversified prompts
         2. finetune-sft: full fine-tuning, then one LoRA expert per domain
-        3. build-preferences: the fine-tuned model's own samples, ranked and paired
-        4. align-dpo: stabilised preference training
-        5. judge-alignment: the aligned model goes on where it is shown to be better, else the fine-tuned one
+        3. evaluate-aesthetic: whether the aesthetic model may rank this model's samples
+        4. build-preferences: the fine-tuned model's own samples, ranked and paired
+        5. align-dpo: stabilised preference training
+        6. judge-alignment: the aligned model goes on where it is shown to be better, else the fine-tuned one
         """
         data = place(build_sft_data(config=config, curated=curated, latents=latents), "data", placement)
         tuned = place(finetune_sft(config=config, base=base, sft_data=data.outputs["sft_data"], vae=vae), "train", placement)
         sft = tuned.outputs["sft"]
-        pairs = place(build_preferences(config=config, sft=sft, vae=vae, curated=curated), "evaluate", placement)
+        trusted = place(evaluate_aesthetic(config=config, aes=aes, sft=sft, vae=vae, curated=curated, base=base), "evaluate", placement)
+        evidence = trusted.outputs["evidence"]
+        ranked = build_preferences(config=config, sft=sft, vae=vae, curated=curated, aes=aes, aes_evidence=evidence)
+        pairs = place(ranked, "evaluate", placement)
         dpo = place(align_dpo(config=config, sft=sft, preferences=pairs.outputs["preferences"]), "train", placement).outputs["dpo"]
         judged = place(judge_alignment(config=config, sft=sft, dpo=dpo, vae=vae, curated=curated), "evaluate", placement)
         return TunedModel(sft=sft, sft_data=data.outputs["sft_data"], dpo=dpo, aligned=judged.outputs["aligned"])

@@ -72,6 +72,10 @@ class AesConfig(Section):
     """Held-out scenes of which the generator's pictures are scored, once for each kind of picture."""
     evidence_low_steps: tuple[int, ...] = (2, 4)
     """Sampling steps too few for a good picture; the generator's own failures."""
+    registered: str = Field(default="aes@challenger", pattern=r"^aes@[a-z0-9][a-z0-9_-]{0,62}$")
+    """The registered model that scores a manifest when none is given as input: `aes@VERSION` or `aes@ALIAS`."""
+    score_partition: int = Field(default=2048, ge=1)
+    """Samples scored at a time; a killed run loses at most so many."""
 
     @property
     def seen_damages(self) -> tuple[str, ...]:

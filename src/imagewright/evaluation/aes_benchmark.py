@@ -25,7 +25,6 @@ from imagewright.annotation.tournament import NUM_TIERS
 from imagewright.data.images import BadImage, decode_rgb
 from imagewright.errors import InputError, Problem
 
-FORMAT = "imagewright-aes-benchmark-1"
 RATINGS_NAME, ABOUT_NAME, CARD_NAME, IMAGES_FOLDER = "ratings.parquet", "benchmark.json", "README.md", "images"
 MIN_IMAGES = 3
 MAX_IMAGE_BYTES = 32 << 20
@@ -45,7 +44,7 @@ class About(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal["imagewright-aes-benchmark-1"] = FORMAT
+    format: Literal["imagewright-aes-benchmark-1"] = "imagewright-aes-benchmark-1"
     name: str = Field(min_length=1, max_length=100)
     origin: Origin
     """`simulated` as soon as one rating is."""

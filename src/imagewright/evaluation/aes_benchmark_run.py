@@ -105,7 +105,8 @@ def score_all(scorer: Scorer, images: Sequence[NDArray[np.uint8]]) -> Scores:
 def in_tiers(scores: Scores, tiers: Scores) -> Scores:
     """Scores [n] on the tiers' scale by mean and spread, so that scorers of any scale have comparable biases."""
     spread = float(scores.std())
-    return tiers.mean() + (scores - scores.mean()) * (float(tiers.std()) / spread if spread > 1e-12 else 0.0)
+    scale = float(tiers.std()) / spread if spread > 1e-12 else 0.0
+    return np.asarray(tiers.mean() + (scores - scores.mean()) * scale, dtype=np.float64)
 
 
 def mean_estimate(values: Scores, seed: int, resamples: int) -> Estimate:

@@ -26,6 +26,7 @@ STEPS = {
     "drift": "measure-drift",
     "enhancer": "train-enhancer",
     "aes": "train-aesthetic",
+    "aes_evidence": "evaluate-aesthetic",
     "results": "evaluate-models",
     "promotion": "promote-model",
 }
