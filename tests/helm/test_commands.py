@@ -15,9 +15,7 @@ from imagewright.launch.policy import pod_specs
 def commands(chart: str, case: str) -> list[list[str]]:
     found = []
     for manifest in manifests(chart, case):
-        for _, pod, metadata in pod_specs(manifest):
-            if metadata.get("labels", {}).get("app.kubernetes.io/component") == "annotation":
-                continue  # off by default: the page is a program of the annotation package
+        for _, pod, _ in pod_specs(manifest):
             for container in [*pod.get("initContainers", []), *pod["containers"]]:
                 words = [*container.get("command", []), *container.get("args", [])]
                 if words[:1] == ["imagewright"]:

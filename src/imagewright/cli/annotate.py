@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from imagewright.cli.data import RegistryUrl, StoreUrl, open_from
 from imagewright.errors import InputError, Problem
 
 if TYPE_CHECKING:
@@ -113,9 +114,23 @@ def delete_image(
 def export(
     project: Annotated[str, typer.Argument(help="Project name.")],
     folder: Annotated[Path, typer.Argument(help="Folder to write ratings, pairs and agreement to.")],
+    commit: Annotated[str, typer.Option("--commit", help="Dataset of the data registry to publish the folder as.")] = "",
+    registry: RegistryUrl = "",
+    store: StoreUrl = "",
     database: Database = "sqlite:///annotation.db",
 ) -> None:
-    """Write ratings, preference pairs or forms with agreement statistics."""
+    """Write ratings, preference pairs or forms with agreement statistics, and publish them where asked to."""
     from imagewright.annotation.export import export_project
 
-    typer.echo(json.dumps(export_project(open_database(database), project, folder), indent=2))
+    if commit and folder.exists() and any(folder.iterdir()):
+        raise InputError(Problem("folder", "must be empty or absent: all of it is published", str(folder), "name another folder"))
+    summary = export_project(open_database(database), project, folder)
+    typer.echo(json.dumps(summary, indent=2))
+    if commit:
+        shared = summary.get("pair_agreement", {})
+        said = "not measured" if shared.get("agreement") is None else f"{shared['agreement']:.1%} of {shared['shared_comparisons']}"
+        message = (
+            f"Votes of {project}: {summary['votes']} by {summary['annotators_trusted']} trusted annotators\n\n"
+            f"Origin: {summary['origin']}. Agreement on shared comparisons: {said}."
+        )
+        typer.echo(open_from(registry, store).commit(commit, folder, message))
