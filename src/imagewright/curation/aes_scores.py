@@ -39,9 +39,11 @@ SCHEMA = pa.schema(
 
 
 class ManifestScorer(Protocol):
-    """The aesthetic model. origin: `simulated` or `human`."""
+    """The aesthetic model."""
 
-    origin: str
+    @property
+    def origin(self) -> str:
+        """What it was trained on: `simulated` or `human`."""
 
     def score_with_disagreement(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """RGB uint8 [n, H, W, 3] -> scores [n] in 0..100, and their spread over the ensemble [n]."""
