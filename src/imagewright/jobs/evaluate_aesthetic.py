@@ -49,7 +49,7 @@ def run(context: JobContext) -> Outcome:
     context.run.log_metrics(metrics, 0)
     context.run.set_tags({"annotations": evidence.origin, "aes_may_rank": str(evidence.may_rank).lower()})
     revision = register(context, evidence.overall.model) if os.environ.get("MLFLOW_TRACKING_URI") else ""
-    counts = {"num_pictures": sum(part.model.num for part in evidence.sources.values() if part.model)}
+    counts = {"num_pictures": evidence.overall.model.num if evidence.overall.model else 0, "num_kinds": len(evidence.sources)}
     return Outcome(counts=counts, metrics=metrics, report=context.output / "report.html", revision=revision)
 
 
