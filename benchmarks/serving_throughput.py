@@ -34,18 +34,19 @@ CHUNK = 512
 
 def draw_alone(bundle: Bundle, request: Request) -> np.ndarray:
     """The raw call: text encoder, sampler, decoder, for one image."""
-    prompt, negative = bundle.text_encoder.encode([request.prompt, ""])
+    prompts = [request.prompt, ""] if request.guidance_scale != 1.0 else [request.prompt]
+    embeds = bundle.text_encoder.encode(prompts)
     size = (request.size[1] // bundle.stride, request.size[0] // bundle.stride)
     latents = sample(
         bundle.transformer,
-        [prompt],
+        embeds[:1],
         [size],
         channels=bundle.transformer.config.in_channels,
         seeds=[request.seed],
         num_steps=request.steps,
         shift=bundle.defaults.shift,
         guidance_scale=request.guidance_scale,
-        negative_embeds=negative,
+        negative_embeds=embeds[1:] or None,
     )
     return to_bytes(decode(bundle.vae, latents[0][None]))[0]
 
