@@ -70,7 +70,34 @@ class Lengths:
     points: int
 
 
-FULL = Lengths(pretrain=500, sft=40, experts=120, folding=50, rounds=50, points=256)
+FULL = Lengths(pretrain=500, sft=40, experts=250, folding=50, rounds=100, points=512)
+
+
+@dataclass(frozen=True)
+class StudentArm:
+    """One kind of student; `rates` are tried on a seed of their own, the best one is used on the others."""
+
+    teachers: str
+    matching: dict[str, object]
+    rates: tuple[float, ...]
+
+    @property
+    def folds_only(self) -> bool:
+        """True for the arm without distribution matching, whose rate is that of folding."""
+        return not self.matching
+
+
+MATCHING: dict[str, object] = {"target": "samples", "renoising": "shared", "rollout_steps": (8, 4)}
+RATES = (2e-5, 5e-5, 1e-4)
+FOLDING_RATE = 5e-4
+STUDENTS = {
+    "folded only": StudentArm("committee", {}, (2e-4, FOLDING_RATE, 1e-3)),
+    "predictions matched": StudentArm("single", {"target": "predictions", "renoising": "decoupled"}, RATES),
+    "single-teacher DMD": StudentArm("single", MATCHING, RATES),
+    "MT-DMD": StudentArm("committee", MATCHING, RATES),
+}
+TUNING_SEED = 900
+RESULT = Path(__file__).parent / "results" / "distillation.txt"
 
 
 def points(domain: str, count: int, generator: torch.Generator) -> Tensor:
@@ -136,20 +163,29 @@ def make_teacher(folder: Path, lengths: Lengths, seed: int) -> Path:
     return folder / "sft"
 
 
-def distill(folder: Path, lengths: Lengths, seed: int, name: str, teachers: str, rounds: int) -> Path:
-    """One student."""
+def distill(folder: Path, lengths: Lengths, seed: int, name: str, rate: float) -> Path:
+    """One student at one rate."""
+    arm = STUDENTS[name]
+    target = folder / f"{name.replace(' ', '-')}-{rate:g}"
+    if (target / "routing.json").exists():
+        return target
     config = DistillConfig(
         shift=SHIFT,
         guidance_scale=GUIDANCE,
-        teachers=teachers,  # type: ignore[arg-type]
+        teachers=arm.teachers,  # type: ignore[arg-type]
         prompts_per_round=64,
-        folding=FoldingConfig(steps=lengths.folding, learning_rate=5e-4, states_per_rollout=2),
-        matching=MatchingConfig(rounds=rounds, student_learning_rate=1e-4, critic_learning_rate=5e-4),
+        folding=FoldingConfig(steps=lengths.folding, learning_rate=rate if arm.folds_only else FOLDING_RATE, states_per_rollout=2),
+        matching=MatchingConfig(
+            rounds=0 if arm.folds_only else lengths.rounds,
+            student_learning_rate=rate,
+            critic_learning_rate=5e-4,
+            **arm.matching,  # type: ignore[arg-type]
+        ),
         health=HealthConfig(every_rounds=50, probe_prompts=16, teacher_steps=16, min_ratio=0.2, max_ratio=5.0, min_diversity=0.1),
     )
-    settings = Distillation(config, training(), folder / "sft", "s" * 64, folder / "data", folder / f"{name}-work", seed)
-    run_distillation(settings, folder / name, NullRun())
-    return folder / name
+    settings = Distillation(config, training(), folder / "sft", "s" * 64, folder / "data", folder / f"{target.name}-work", seed)
+    run_distillation(settings, target, NullRun())
+    return target
 
 
 def draw(model: object, domain: str, count: int, steps: int, guidance: float, seed: int) -> Tensor:
@@ -170,20 +206,36 @@ def draw(model: object, domain: str, count: int, steps: int, guidance: float, se
     return torch.stack([latent.flatten() for latent in latents])
 
 
-def students_of(folder: Path, lengths: Lengths, seed: int) -> dict[str, ErnieImageDiT]:
+def students_of(folder: Path, lengths: Lengths, seed: int, rates: dict[str, float]) -> dict[str, ErnieImageDiT]:
     """Every model of the table."""
-    return {
-        "undistilled": load_transformer(best_weights(folder / "sft")),
-        "folded only": load_transformer(best_weights(distill(folder, lengths, seed, "folded", "committee", 0))),
-        "single-teacher DMD": load_transformer(best_weights(distill(folder, lengths, seed, "single", "single", lengths.rounds))),
-        "MT-DMD": load_transformer(best_weights(distill(folder, lengths, seed, "committee", "committee", lengths.rounds))),
-    }
+    students = {name: load_transformer(best_weights(distill(folder, lengths, seed, name, rates[name]))) for name in STUDENTS}
+    return {"undistilled": load_transformer(best_weights(folder / "sft")), **students}
 
 
-def measure(folder: Path, lengths: Lengths, seed: int) -> tuple[dict[str, list[float]], dict[str, bool]]:
+def tune(lengths: Lengths, work: Path) -> dict[str, float]:
+    """The rate of every arm with which its student is nearest to the teacher, mean of 8 and 4 steps, on the tuning seed."""
+    torch.set_num_threads(1)
+    folder = work / f"seed-{TUNING_SEED}"
+    base = load_transformer(best_weights(make_teacher(folder, lengths, TUNING_SEED)))
+    reference = {domain: draw(base, domain, lengths.points, TEACHER_STEPS, GUIDANCE, TUNING_SEED + 500) for domain in DOMAINS}
+    best = {}
+    for name, arm in STUDENTS.items():
+        found = {}
+        for rate in arm.rates:
+            model = load_transformer(best_weights(distill(folder, lengths, TUNING_SEED, name, rate)))
+            found[rate] = statistics.mean(
+                energy_distance(draw(model, domain, lengths.points, steps, 1.0, TUNING_SEED), reference[domain])
+                for domain in DOMAINS
+                for steps in (8, 4)
+            )
+        best[name] = min(found, key=lambda rate: found[rate])
+    return best
+
+
+def measure(folder: Path, lengths: Lengths, seed: int, rates: dict[str, float]) -> tuple[dict[str, list[float]], dict[str, bool]]:
     """Row -> [mean to data, worst to data, mean to teacher, worst to teacher]; and which experts beat their base."""
     make_teacher(folder, lengths, seed)
-    models = students_of(folder, lengths, seed)
+    models = students_of(folder, lengths, seed, rates)
     faculty = open_faculty(DistillConfig(), folder / "sft", None, LatentsDataset(folder / "data"), seed, ("s", "s"))
     truth = {domain: points(domain, lengths.points, torch.Generator().manual_seed(10_000 + seed)) for domain in DOMAINS}
     count = lengths.points
@@ -211,18 +263,23 @@ def measure(folder: Path, lengths: Lengths, seed: int) -> tuple[dict[str, list[f
     return table, dict(faculty.gains)
 
 
-def measure_seed(lengths: Lengths, work: Path, seed: int) -> tuple[dict[str, list[float]], dict[str, bool]]:
+def measure_seed(lengths: Lengths, work: Path, rates: dict[str, float], seed: int) -> tuple[dict[str, list[float]], dict[str, bool]]:
     """`measure` on one thread."""
     torch.set_num_threads(1)
-    return measure(work / f"seed-{seed}", lengths, seed)
+    return measure(work / f"seed-{seed}", lengths, seed, rates)
+
+
+STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 10: 2.262}
+
+
+def half_width(values: list[float]) -> float:
+    """Half of the 95% interval of the mean (Student's t over seeds); infinite for a single seed."""
+    return STUDENT_T[len(values)] * statistics.stdev(values) / len(values) ** 0.5 if len(values) in STUDENT_T else float("inf")
 
 
 def interval(values: list[float]) -> str:
-    """Mean and half-width of the 95% interval (Student's t over seeds)."""
-    factors = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 8: 2.365, 10: 2.262}
-    if len(values) not in factors:
-        return f"{statistics.mean(values):8.4f}          "
-    return f"{statistics.mean(values):8.4f} ± {factors[len(values)] * statistics.stdev(values) / len(values) ** 0.5:6.4f}"
+    """Mean and half-width of the 95% interval."""
+    return f"{statistics.mean(values):8.4f} ± {half_width(values):6.4f}"
 
 
 def main() -> None:
@@ -236,22 +293,48 @@ def main() -> None:
     scaled = partial(lambda share, steps: max(2, round(steps * share)), arguments.scale)
     lengths = Lengths(*(scaled(steps) for steps in vars(FULL).values())) if arguments.scale != 1.0 else FULL
     started = time.monotonic()
-    print(f"machine: CPU, 1 thread, load {os.getloadavg()[0]:.1f}; torch {torch.__version__}; synthetic points, no images; {lengths}")
-    tables = []
     with tempfile.TemporaryDirectory() as scratch, ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
         work = arguments.work or Path(scratch)
-        for seed, (table, gains) in enumerate(pool.map(partial(measure_seed, lengths, work), range(arguments.seeds))):
-            tables.append(table)
-            told = f"experts that beat their base: {sum(gains.values())} of {len(gains)}"
-            print(f"seed {seed}: {time.monotonic() - started:.0f} s; {told}", flush=True)
-    print("energy distance; 95% intervals over seeds         to data, mean       to data, worst     to teacher, mean    to teacher, worst")
+        rates = tune(lengths, work)
+        found = list(pool.map(partial(measure_seed, lengths, work, rates), range(arguments.seeds)))
+    text = told(lengths, rates, [table for table, _ in found], [gains for _, gains in found], time.monotonic() - started)
+    print(text, end="")
+    if arguments.scale == 1.0:
+        RESULT.write_text(text, encoding="utf-8")
+
+
+def told(
+    lengths: Lengths, rates: dict[str, float], tables: list[dict[str, list[float]]], gains: list[dict[str, bool]], seconds: float
+) -> str:
+    """Table, paired differences and verdicts."""
+    lines = [f"machine: CPU, 1 thread, load {os.getloadavg()[0]:.1f}; torch {torch.__version__}; synthetic points, no images; {lengths}"]
+    lines.append(f"{seconds:.0f} s; rates tuned on a seed of their own: " + ", ".join(f"{name} {rate:g}" for name, rate in rates.items()))
+    lines += [f"seed {seed}: experts that beat their base: {sum(table.values())} of {len(table)}" for seed, table in enumerate(gains)]
+    columns = ("to data, mean", "to data, worst", "to teacher, mean", "to teacher, worst")
+    lines.append("energy distance; 95% intervals over seeds".ljust(45) + "".join(f"{name:>20s}" for name in columns))
     for row in tables[0]:
-        print(f"{row:44s}", *(interval([table[row][column] for table in tables]) for column in range(4)))
-    print("paired differences over seeds (negative: the first is nearer)")
-    for steps in ("8 steps (8 NFE)", "4 steps (4 NFE)"):
-        for first, second in (("MT-DMD", "folded only"), ("single-teacher DMD", "folded only"), ("MT-DMD", "single-teacher DMD")):
+        lines.append(f"{row:44s} " + " ".join(interval([table[row][column] for table in tables]) for column in range(4)))
+    lines.append("paired differences over seeds (negative: the first is nearer); verdict on the mean distance to the teacher")
+    compared = (
+        ("MT-DMD", "folded only"),
+        ("single-teacher DMD", "folded only"),
+        ("predictions matched", "folded only"),
+        ("MT-DMD", "single-teacher DMD"),
+    )
+    for steps, target in (("8 steps (8 NFE)", "not farther"), ("4 steps (4 NFE)", "nearer")):
+        for first, second in compared:
             pairs = [[table[f"{first}, {steps}"][k] - table[f"{second}, {steps}"][k] for table in tables] for k in range(4)]
-            print(f"{first} - {second}, {steps}"[:56].ljust(56), *(interval(values) for values in pairs))
+            lines.append(f"{first} - {second}, {steps}"[:56].ljust(56) + " ".join(interval(values) for values in pairs))
+            if first == "MT-DMD" and second == "folded only":
+                lines.append(f"  target: {target}. {verdict(pairs[2], target)}")
+    return "\n".join(lines) + "\n"
+
+
+def verdict(differences: list[float], target: str) -> str:
+    """Reached when the interval of the differences is below zero (`nearer`), or not wholly above it (`not farther`)."""
+    half = half_width(differences)
+    mean = statistics.mean(differences)
+    return "Reached" if (mean + half < 0 if target == "nearer" else mean - half <= 0) else "Missed"
 
 
 if __name__ == "__main__":
