@@ -12,6 +12,7 @@ from imagewright.cli.config import Overrides, Recipe
 from imagewright.config import load_recipe
 from imagewright.errors import InputError, Problem
 from imagewright.jobs.frame import run_job
+from imagewright.jobs.ranks import is_follower
 from imagewright.storage.records import Record, read_record
 
 
@@ -24,6 +25,8 @@ def run_one_job(
 ) -> None:
     """Run one job outside any pipeline; the store, registry and tracking server come from the environment."""
     result = run_job(name, load_recipe(recipe, overrides or []), read_inputs(inputs or []), output)
+    if is_follower():
+        return
     console = Console(stderr=True)
     state = "found an earlier result" if result.cached else f"finished in {result.record.wall_seconds:.1f} s"
     console.print(f"{name}: {state}; record in {output}", highlight=False)

@@ -10,6 +10,7 @@ JOB = Job(name="align-dpo", stage="dpo", kind="model", inputs=("sft", "preferenc
 def run(context: JobContext) -> Outcome:
     """Stabilised DPO; stops at the last healthy checkpoint when the errors drift."""
     from imagewright.methods.dpo_run import DpoRun, run_dpo
+    from imagewright.training.archive import ArchivePlace
 
     settings = DpoRun(
         dpo=context.config.dpo,
@@ -19,6 +20,7 @@ def run(context: JobContext) -> Outcome:
         preferences=context.input_path("preferences"),
         work=context.work,
         seed=context.seed,
+        archive=ArchivePlace(context.store, context.archive) if context.archive else None,
     )
     result = run_dpo(settings, context.output, context.run, context.console)
     return Outcome(counts=result.counts, metrics=result.metrics, skipped=result.skipped, passes_on="sft" if result.skipped else "")

@@ -17,6 +17,7 @@ JOB = Job(
 def run(context: JobContext) -> Outcome:
     """Folds guidance into the student, then matches distributions; who taught what is in `routing.json`."""
     from imagewright.methods.mt_dmd_run import Distillation, run_distillation
+    from imagewright.training.archive import ArchivePlace
 
     experts = context.inputs.get("experts")
     settings = Distillation(
@@ -27,6 +28,7 @@ def run(context: JobContext) -> Outcome:
         latents=context.input_path("latents"),
         work=context.work,
         seed=context.seed,
+        archive=ArchivePlace(context.store, context.archive) if context.archive else None,
         experts=experts.path if experts else None,
         experts_digest=experts.record.digest if experts else "",
     )

@@ -17,6 +17,7 @@ JOB = Job(
 def run(context: JobContext) -> Outcome:
     """Fine-tunes the whole model, then each expert; says of every expert whether it beats the SFT model on its own domain."""
     from imagewright.methods.sft import SftRun, run_sft
+    from imagewright.training.archive import ArchivePlace
 
     settings = SftRun(
         sft=context.config.sft,
@@ -27,6 +28,7 @@ def run(context: JobContext) -> Outcome:
         work=context.work,
         seed=context.seed,
         vae=context.optional_path("vae", "vae"),
+        archive=ArchivePlace(context.store, context.archive) if context.archive else None,
     )
     metrics = run_sft(settings, context.output, context.run, context.console)
     return Outcome(metrics=metrics, counts={"experts": len(context.config.sft.domains)})

@@ -7,6 +7,7 @@ torch or mlflow is imported, so a cached step costs a few round trips.
 from __future__ import annotations
 
 import datetime
+import fcntl
 import hashlib
 import os
 import shutil
@@ -15,6 +16,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,7 @@ from imagewright.errors import Problem
 from imagewright.jobs.action import action_key, check_inputs, sections_of
 from imagewright.jobs.environment import JobEnvironment, read_environment
 from imagewright.jobs.job import Job, JobContext, JobError, JobInput, Outcome, load_job
+from imagewright.jobs.ranks import check_distributed, hear_decision, is_follower, own_output, tell_followers
 from imagewright.jobs.state import StepState
 from imagewright.storage import Lease, Store, store_from_environment
 from imagewright.storage.records import Record, parse_record, write_record
@@ -53,12 +56,17 @@ def run_job(name: str, config: Config, inputs: Mapping[str, Record], output: Pat
     """
     started = time.monotonic()
     environment = read_environment(environ)
-    with StepState(environment.run_folder, name) as state:
+    follows = is_follower(environ)
+    with StepState(None if follows else environment.run_folder, name) as state:
         job, module = load_job(name)
         check_inputs(job, inputs)
+        check_distributed(job, environ)
         store = store_from_environment(environ)
         key = action_key(job, config, inputs, source_file(module), environment.image_digest) if job.keyed else ""
-        result = Frame(job, module, config, inputs, environment, store, key, state).find_or_run()
+        frame = Frame(job, module, config, inputs, environment, store, key, state)
+        if follows:
+            return frame.follow()
+        result = frame.find_or_run()
         if environment.pipeline_run:
             store.put_named(f"runs/{environment.pipeline_run}/{name}.json", result.record.model_dump_json().encode())
         state.finish("cached" if result.cached else "done", result.record, time.monotonic() - started)
@@ -88,7 +96,7 @@ class Frame:
         """The earlier result if there is one; otherwise runs, as the only writer when the job has a key."""
         earlier = None if self.force else self.lookup()
         if earlier is not None:
-            return JobResult(earlier, cached=True)
+            return self.found(earlier)
         if self.job.name in self.environment.require_cached:
             # `--from S` promises that nothing before S runs: a miss there is an error, not a silent hour of work.
             raise JobError(
@@ -117,31 +125,41 @@ class Frame:
         with Lease(self.store, self.key, this_process(), LEASE_SECONDS, is_abandoned=is_gone) as lease:
             # Someone may have finished between our lookup and our lease.
             earlier = None if self.force else self.lookup()
-            return JobResult(earlier, cached=True) if earlier else self.run(lease)
+            return self.found(earlier) if earlier else self.run(lease)
+
+    def found(self, earlier: Record) -> JobResult:
+        """An earlier result; the processes that wait to train with this one learn that there is nothing to do."""
+        tell_followers(starts=False)
+        return JobResult(earlier, cached=True)
+
+    def follow(self) -> JobResult:
+        """Runs the body beside the first process, which alone holds the lease, publishes, records and tracks."""
+        from imagewright.tracking.job_run import NullRun
+
+        if not hear_decision():
+            earlier = self.lookup()
+            assert earlier is not None, "the first process found a result"
+            return JobResult(earlier, cached=True)
+        fix_threads(self.config.threads)
+        output = own_output(self.work)
+        try:
+            self.module.run(self.context(output, NullRun()))
+        finally:
+            shutil.rmtree(output, ignore_errors=True)
+        return JobResult(Record(job=self.job.name, kind=self.job.kind, digest="", action_key=self.key), cached=False)
 
     def run(self, lease: Lease | None = None) -> JobResult:
         """Runs the job's body and publishes: payload, record, action entry, in this order."""
         self.state.write("running", key=self.key)
         fix_threads(self.config.threads)
         started = time.monotonic()
-        work = self.environment.work_root / (self.key or f"{self.job.name}-{uuid.uuid4().hex[:12]}")
+        work = self.work
         output = work / "output"
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir(parents=True)
+        tell_followers(starts=True)
         with self.open_run(work) as run:
-            context = JobContext(
-                config=self.config,
-                inputs={name: JobInput(record, self.fetch) for name, record in self.inputs.items()},
-                work=work / "scratch",
-                output=output,
-                run=run,
-                store=self.store,
-                seed=derive_seed(self.config.seed, self.job.name),
-                console=Console(stderr=True),
-                pipeline_run=self.environment.pipeline_run,
-            )
-            context.work.mkdir(exist_ok=True)
-            outcome: Outcome = self.module.run(context)
+            outcome: Outcome = self.module.run(self.context(output, run))
             if lease is not None:
                 lease.check()  # a lost lease means another writer: nothing of ours may be published
             record = self.publish(outcome, output, time.monotonic() - started)
@@ -151,6 +169,28 @@ class Frame:
         if self.key:
             self.store.put_named(self.entry, record.model_dump_json().encode())
         return JobResult(record, cached=False, report=outcome.report)
+
+    @cached_property
+    def work(self) -> Path:
+        """Folder of this action on this machine."""
+        return self.environment.work_root / (self.key or f"{self.job.name}-{uuid.uuid4().hex[:12]}")
+
+    def context(self, output: Path, run: JobRun) -> JobContext:
+        """What the job's body sees."""
+        scratch = self.work / "scratch"
+        scratch.mkdir(parents=True, exist_ok=True)
+        return JobContext(
+            config=self.config,
+            inputs={name: JobInput(record, self.fetch) for name, record in self.inputs.items()},
+            work=scratch,
+            output=output,
+            run=run,
+            store=self.store,
+            seed=derive_seed(self.config.seed, self.job.name),
+            console=Console(stderr=True),
+            pipeline_run=self.environment.pipeline_run,
+            archive=self.key,
+        )
 
     def publish(self, outcome: Outcome, output: Path, wall_seconds: float) -> Record:
         """Stores the payload and returns its record; a skipped job hands on its input's payload."""
@@ -186,7 +226,10 @@ class Frame:
         target = self.environment.work_root.parent / "payloads" / record.digest
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            self.store.get(record.digest, target)
+            with (target.parent / f".{record.digest}.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # processes of one machine that start together download once
+                if not target.exists():
+                    self.store.get(record.digest, target)
         return target
 
     def open_run(self, work: Path) -> JobRun:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 # Modules of this package that are the frame itself; every other one is a job.
-FRAME_MODULES = frozenset({"action", "code_digest", "component", "environment", "frame", "job", "parent_watch", "state"})
+FRAME_MODULES = frozenset({"action", "code_digest", "component", "environment", "frame", "job", "parent_watch", "ranks", "state"})
 
 
 class JobError(InputError):
@@ -51,6 +51,8 @@ class Job:
     """Fields of Config the job reads. Only these are part of its action key."""
     keyed: bool = True
     """False for jobs that act on the outside (promote, report) and therefore always run."""
+    distributed: bool = False
+    """True for jobs whose body runs in every process torchrun starts; the others refuse to be started so."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,9 @@ class JobContext:
     console: Console
     pipeline_run: str = ""
     """Id of the pipeline run this job belongs to; its other records lie in the store under `runs/<id>/<job>.json`."""
+
+    archive: str = ""
+    """Name under which checkpoints are copied to the store, the action key; empty keeps them in `work` alone."""
 
     def input_path(self, name: str) -> Path:
         """Payload folder of a required input."""

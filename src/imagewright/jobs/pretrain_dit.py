@@ -11,6 +11,7 @@ JOB = Job(
     inputs=("latents",),
     optional_inputs=("vae",),
     sections=("model", "training", "pretrain"),
+    distributed=True,
 )
 
 
@@ -18,6 +19,7 @@ def run(context: JobContext) -> Outcome:
     """Trains the transformer through every stage, continuing where an earlier attempt was stopped."""
     from imagewright.methods.pretrain_process import start_pretraining
     from imagewright.methods.pretrain_run import Pretraining, run_pretraining
+    from imagewright.training.archive import ArchivePlace
     from imagewright.training.world import open_world
 
     config = context.config
@@ -29,6 +31,7 @@ def run(context: JobContext) -> Outcome:
         work=context.work,
         seed=context.seed,
         vae=context.optional_path("vae", "vae"),
+        archive=ArchivePlace(context.store, context.archive) if context.archive else None,
     )
     world = open_world()
     if config.training.num_processes > 1 and world.size == 1:

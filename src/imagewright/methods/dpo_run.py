@@ -26,6 +26,7 @@ from imagewright.models.adapters import attach, tuner_layers
 from imagewright.models.diffusers_adapter import load_transformer, read_config, save_transformer
 from imagewright.models.dit import ErnieImageDiT
 from imagewright.tracking.job_run import JobRun
+from imagewright.training.archive import ArchivePlace
 from imagewright.training.schedule import Segment, learning_rate
 from imagewright.training.trainer import Trainer, TrainingPlan
 from imagewright.training.world import World
@@ -47,6 +48,8 @@ class DpoRun:
     preferences: Path
     work: Path
     seed: int
+    archive: ArchivePlace | None = None
+    """Where checkpoints are copied to."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,8 @@ def build_trainer(
     )
     changes = {"ema_decay": 0.0, "validate_every_steps": config.check_every_steps, "checkpoint_every_steps": config.check_every_steps}
     shared = settings.training.model_copy(update=changes)
-    return Trainer(method, loader, shared, plan, settings.work / "dpo", run, hooks=watchers(shared, run, console, world), world=world)
+    hooks = watchers(shared, run, console, world)
+    return Trainer(method, loader, shared, plan, settings.work / "dpo", run, hooks=hooks, world=world, archive=settings.archive)
 
 
 def watched_batches(dataset: LatentsDataset, pairs: Sequence[Pair], config: DpoConfig) -> list[PairBatch]:

@@ -26,6 +26,7 @@ from imagewright.models.adapters import attach
 from imagewright.models.diffusers_adapter import load_transformer, save_transformer
 from imagewright.models.dit import ErnieImageDiT
 from imagewright.tracking.job_run import JobRun
+from imagewright.training.archive import ArchivePlace
 from imagewright.training.schedule import Segment, learning_rate
 from imagewright.training.trainer import Trainer, TrainingPlan
 from imagewright.training.world import World
@@ -52,6 +53,8 @@ class Distillation:
     experts: Path | None = None
     """Payload folder of the `sft` model that holds the experts; none looks for them in the model's own payload."""
     experts_digest: str = ""
+    archive: ArchivePlace | None = None
+    """Where checkpoints of the matching are copied to."""
 
     def training_config(self, checkpoint_every_steps: int) -> TrainingConfig:
         """The training section with what distillation needs otherwise."""
@@ -165,9 +168,11 @@ def match(
         averaged=(STUDENT,),
         fingerprint=settings.fingerprint("mt_dmd", dataset),
     )
-    trainer = Trainer(method, loader, training, plan, settings.work / "matching", run)
+    archive = settings.archive.part("matching") if settings.archive is not None else None
+    trainer = Trainer(method, loader, training, plan, settings.work / "matching", run, archive=archive)
     hook = HealthHook(trainer, method, probe, run)
     trainer.hooks = (*watchers(training, run, console, world), hook)
+    trainer.fetch_copy()
     if trainer.checkpoints.newest() is None:
         trainer.save()  # the folded student: what the first alarm goes back to
     trainer.fit()

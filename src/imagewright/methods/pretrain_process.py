@@ -12,7 +12,9 @@ from imagewright.config.model import ModelConfig
 from imagewright.config.pretrain import PretrainConfig
 from imagewright.config.training import TrainingConfig
 from imagewright.methods.pretrain_run import Pretraining, run_pretraining
+from imagewright.storage import store_from_environment
 from imagewright.tracking.job_run import JobRun, NullRun
+from imagewright.training.archive import ArchivePlace
 from imagewright.training.processes import JournalRun, run_processes
 from imagewright.training.trainer import FitResult
 from imagewright.training.world import open_world
@@ -31,6 +33,7 @@ def start_pretraining(settings: Pretraining, output: Path, run: JobRun) -> tuple
         "work": str(work),
         "seed": settings.seed,
         "output": str(output),
+        "archive": settings.archive.name if settings.archive is not None else "",
         "vae": str(settings.vae) if settings.vae is not None else "",
     }
     (work / SETTINGS).write_text(json.dumps(content), encoding="utf-8")
@@ -50,6 +53,7 @@ def main() -> None:
         latents=Path(content["latents"]),
         work=work,
         seed=content["seed"],
+        archive=ArchivePlace(store_from_environment(), content["archive"]) if content["archive"] else None,
         vae=Path(content["vae"]) if content["vae"] else None,
     )
     world = open_world()

@@ -22,6 +22,7 @@ from imagewright.methods.sample_grid import SampleGrid
 from imagewright.models.diffusers_adapter import load_transformer, save_transformer
 from imagewright.models.dit import ErnieImageDiT
 from imagewright.tracking.job_run import JobRun
+from imagewright.training.archive import ArchivePlace
 from imagewright.training.hooks import CurveHook, Hook, ProgressHook
 from imagewright.training.schedule import Segment, learning_rate
 from imagewright.training.trainer import FitResult, Trainer, TrainingPlan
@@ -49,6 +50,8 @@ class Pretraining:
     """Payload digest of the initial weights."""
     vae: Path | None = None
     """Folder of the autoencoder that pictures are seen through; none draws no pictures."""
+    archive: ArchivePlace | None = None
+    """Where checkpoints are copied to; none keeps them in `work` alone."""
 
 
 def run_pretraining(
@@ -98,7 +101,8 @@ def build_trainer(
         averaged=(TRANSFORMER,),
         fingerprint=fingerprint(settings, dataset),
     )
-    return Trainer(method, loader, training, plan, settings.work, run, hooks=hooks, world=world), loader
+    folder, archive = settings.work, settings.archive
+    return Trainer(method, loader, training, plan, folder, run, hooks=hooks, world=world, archive=archive), loader
 
 
 def sample_grid(settings: Pretraining, dataset: LatentsDataset, held_out: frozenset[int], world: World) -> SampleGrid | None:

@@ -28,6 +28,7 @@ from imagewright.models.adapters import activate, attach, base_only, save_adapte
 from imagewright.models.diffusers_adapter import load_transformer, read_config
 from imagewright.models.dit import ErnieImageDiT
 from imagewright.tracking.job_run import JobRun
+from imagewright.training.archive import ArchivePlace
 from imagewright.training.schedule import learning_rate
 from imagewright.training.trainer import Trainer, TrainingPlan
 from imagewright.training.world import World
@@ -54,6 +55,8 @@ class SftRun:
     seed: int
     vae: Path | None = None
     """Folder of the autoencoder that pictures are seen through; none draws no pictures."""
+    archive: ArchivePlace | None = None
+    """Where checkpoints of the fine-tuning are copied to; experts are short and start over."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ def run_sft(settings: SftRun, output: Path, run: JobRun, console: Console | None
         initial=start,
         parent=settings.base_digest,
         vae=settings.vae,
+        archive=settings.archive.part("sft") if settings.archive is not None else None,
     )
     before = domain_losses(load_transformer(start), settings, dataset)
     result, _ = run_pretraining(pretraining, output, run, console=console)

@@ -82,11 +82,7 @@ def plan_pretraining(
                 f"{per_image / 1e12:,.1f} T",
                 f"{passes(training):g} x forward (3 = forward + backward, 4 = + recomputation)",
             ),
-            Line(
-                f"{name}: images per step",
-                f"{samples:,.0f}",
-                f"packs {stage.batching.packs_per_step} x {stage.batching.pack_tokens} tokens / sample",
-            ),
+            Line(f"{name}: images per step", f"{samples:,.0f}", images_formula(stage)),
             Line(f"{name}: days", f"{stage_seconds / SECONDS_PER_DAY:,.2f}", days_formula),
         ]
     lines += memory_lines(model, pretrain, training, gpu, num_gpus)
@@ -97,6 +93,11 @@ def plan_pretraining(
     if price_per_gpu_hour:
         lines.append(Line("cost", f"{hours * price_per_gpu_hour:,.0f}", f"GPU hours x {price_per_gpu_hour:g}"))
     return lines
+
+
+def images_formula(stage: PretrainStage) -> str:
+    """Where the images of a step come from."""
+    return f"packs {stage.batching.packs_per_step} x {stage.batching.pack_tokens} tokens / sample"
 
 
 def calibrated_seconds(

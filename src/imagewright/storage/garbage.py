@@ -18,7 +18,7 @@ from imagewright.storage.transfer import run_parallel
 from imagewright.storage.tree import DVC_FILES, MAX_TREE_BYTES, TreeEntry, blob_key, dvc_folder, parse_tree, tree_key
 from imagewright.storage.upload import TOUCH_AFTER
 
-AGEING_PREFIXES = ("actions/", "runs/")
+AGEING_PREFIXES = ("actions/", "checkpoints/", "runs/")
 MIN_GRACE = 2 * TOUCH_AFTER
 _DIGEST_IN_TEXT = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
@@ -86,7 +86,7 @@ def collect_garbage(
 
 
 def named_roots(store: Store, keep: timedelta, now: datetime | None = None) -> set[str]:
-    """Every digest that a named object mentions (promotion log, pointers, records), except action entries and runs older than `keep`.
+    """Every digest that a named object mentions (promotions, records), except actions, checkpoint copies and runs older than `keep`.
 
     Reading names as plain text keeps more than it must rather than less: a collector must not depend on knowing every format.
     """

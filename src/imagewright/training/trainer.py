@@ -18,7 +18,8 @@ from torch import Tensor
 from imagewright.config.training import TrainingConfig
 from imagewright.models.ema import ExponentialMovingAverage
 from imagewright.tracking.job_run import JobRun
-from imagewright.training.checkpoint import Checkpoint, CheckpointFolder, rank_file
+from imagewright.training.archive import ArchivePlace, CheckpointArchive
+from imagewright.training.checkpoint import Checkpoint, CheckpointFolder, folder_name, rank_file
 from imagewright.training.engine import Engine, build_engine, split_state
 from imagewright.training.guard import Guard, TrainingDivergedError, Verdict
 from imagewright.training.hooks import Hook, StepReport
@@ -28,6 +29,8 @@ from imagewright.training.schedule import LearningRate
 from imagewright.training.watchdog import Heartbeat, Watchdog
 from imagewright.training.world import World
 
+STOPPING_SECONDS = 60.0
+"""Longest wait of an interrupted run for the copy of its last checkpoint."""
 SAMPLES_FOLDER = "samples"
 """Folder of a run's pictures among its artifacts."""
 
@@ -73,8 +76,9 @@ class Trainer:
         *,
         hooks: Sequence[Hook] = (),
         world: World | None = None,
+        archive: ArchivePlace | None = None,
     ) -> None:
-        """folder: scratch that survives the process; holds `checkpoints/` and `heartbeats/`."""
+        """folder: scratch that survives the process; holds `checkpoints/` and `heartbeats/`. archive: where checkpoints are copied to."""
         self.method, self.loader, self.config, self.plan, self.run, self.hooks = method, loader, config, plan, run, hooks
         self.world = world or World()
         self.folder = folder
@@ -86,6 +90,7 @@ class Trainer:
         self.checkpoints = CheckpointFolder(
             folder / "checkpoints", plan.fingerprint, keep=config.keep_checkpoints, world=self.world, on_event=self.log_event
         )
+        self.archive = CheckpointArchive(archive, folder / f"copies-{self.world.rank}", self.log_event) if archive else None
         self.heartbeat = Heartbeat(folder / "heartbeats", self.world.rank)
         self.step, self.resumed_from, self.skipped_updates = 0, 0, 0
         self.last_loss = float("nan")
@@ -113,6 +118,8 @@ class Trainer:
                 if self.is_due(self.config.checkpoint_every_steps) or stopping:
                     self.save()
                 if stopping and self.step < self.plan.total_steps:
+                    if self.archive is not None:
+                        self.archive.wait(STOPPING_SECONDS)  # the machine may be taken away next
                     raise TrainingInterrupted(self.step)
         return FitResult(self.step, self.resumed_from, self.skipped_updates, self.guard.rollbacks, self.last_loss, self.validation)
 
@@ -238,10 +245,14 @@ class Trainer:
             "ema_updates": {name: average.num_updates for name, average in self.averages.items()},
         }
         value = self.validation.get("validation/loss") if self.is_due(self.config.validate_every_steps) else None
-        return self.checkpoints.save(self.step, {name: part for name, part in tensors.items() if part}, state, random_state(), value)
+        saved = self.checkpoints.save(self.step, {name: part for name, part in tensors.items() if part}, state, random_state(), value)
+        if saved and self.archive is not None and self.world.is_first:
+            self.archive.offer(self.step, self.checkpoints.folder / folder_name(self.step))
+        return saved
 
     def resume(self) -> None:
-        """Continues from the newest usable checkpoint, if there is one."""
+        """Continues from the newest usable checkpoint, the store's copy of it where that is newer, if there is one."""
+        self.fetch_copy()
         checkpoint = self.checkpoints.newest()
         if checkpoint is not None:
             self.restore(checkpoint)
@@ -249,6 +260,13 @@ class Trainer:
             self.guard.load_state(checkpoint.state["guard"])
             self.resumed_from = self.step
             self.log_event("resumed", f"from the checkpoint of step {self.step}")
+
+    def fetch_copy(self) -> None:
+        """Brings the store's copy where it is newer than every local checkpoint; one process of a machine fetches for the others."""
+        if self.archive is not None:
+            if self.world.local_rank == 0:
+                self.archive.fetch(self.checkpoints.folder, max(self.checkpoints.steps(), default=-1))
+            self.world.barrier()
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Weights, averages, optimizer and random state of a checkpoint; the position in the data is the caller's choice."""

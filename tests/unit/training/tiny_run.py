@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from imagewright.config.training import TrainingConfig
 from imagewright.tracking.job_run import NullRun
+from imagewright.training.archive import ArchivePlace
 from imagewright.training.hooks import StepReport
 from imagewright.training.method import PlainMethod, StepOutput
 from imagewright.training.trainer import Trainer, TrainingPlan
@@ -118,13 +119,14 @@ def build(
     recorder: Recorder | None = None,
     world: World | None = None,
     kind: type[Trainer] = Trainer,
+    archive: ArchivePlace | None = None,
     **fingerprint: Any,
 ) -> tuple[Trainer, Recorder]:
     """A trainer on the tiny problem and the recorder that watches it."""
     recorder = recorder or Recorder()
     plan = TrainingPlan(steps, {"transformer": lambda step: 0.01}, averaged=("transformer",), fingerprint=fingerprint)
     method, loader = method or TinyMethod(), loader or TinyLoader()
-    return kind(method, loader, config, plan, folder, recorder, hooks=[recorder], world=world), recorder  # type: ignore[arg-type]
+    return kind(method, loader, config, plan, folder, recorder, hooks=[recorder], world=world, archive=archive), recorder  # type: ignore[arg-type]
 
 
 def weights(trainer: Trainer) -> dict[str, Tensor]:
