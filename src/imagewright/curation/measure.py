@@ -37,7 +37,7 @@ class MeasureStage:
     limits: DecodeLimits = DEFAULT_LIMITS
 
     name: ClassVar[str] = "measure"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     inputs: ClassVar[tuple[str, ...]] = ()
     resources: ClassVar[Resources] = Resources(cpus=1, memory_mib=1024)
     outputs: ClassVar[Mapping[str, pa.DataType]] = {
@@ -76,9 +76,9 @@ def measure(data: bytes, limits: DecodeLimits) -> dict[str, Any]:
     with open_image(data) as image:
         width, height = image.size
         quality = jpeg_quality(image)
-    rgb = decode_rgb(data, limits, max_side_px=2 * MEASURE_SIDE_PX)
+    rgb = decode_rgb(data, limits, max_side_px=MEASURE_SIDE_PX)
     small = shrink(rgb, MEASURE_SIDE_PX)
-    grey = grey_of(small)
+    grey, busiest = grey_of(small), busiest_channel(small)
     return {
         "measured_width": width,
         "measured_height": height,
@@ -87,9 +87,9 @@ def measure(data: bytes, limits: DecodeLimits) -> dict[str, Any]:
         "embedding": colour_gradient_embedding(small, grey),
         "score_bytes_per_pixel": len(data) / (width * height),
         "score_jpeg_quality": quality,
-        "score_blur": min(blur_effect(grey), blur_effect(busiest_channel(small))),
+        "score_blur": min(blur_effect(grey), blur_effect(busiest)),
         "score_entropy": entropy(small),
-        "score_border": border_share(busiest_channel(small)),
+        "score_border": border_share(busiest),
         "score_blocking": blocking(grey),
         "score_text_coverage": text_coverage(grey),
         "score_aesthetic": aesthetic_statistic(small, grey),
