@@ -31,7 +31,7 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
         4. pretrain-dit: flow matching, one resolution after another
         5. post-training: top-down data, fine-tuning, domain experts, preference alignment
         6. distillation: the student of few steps, from the aligned model where it is shown to be better
-        7. evaluate-models: every model of the lineage on the same prompts and seeds
+        7. evaluate-models: every model of the lineage on the same prompts and seeds, with and without the enhancer
         8. export-bundle: a servable diffusers folder
         9. promote-model: register, judge, make champion
         10. write-report: whatever happened before it
@@ -45,7 +45,8 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
             tuned = align(config=config, base=base, vae=vae, curated=curated, latents=latents, aes=aes)
             sft, dpo, aligned = (tuned.outputs[name] for name in ("sft", "dpo", "aligned"))
             turbo = distil(config=config, model=aligned, experts=sft, latents=tuned.outputs["sft_data"], vae=vae, curated=curated).output
-            judged = evaluate_models(config=config, base=base, sft=sft, dpo=dpo, turbo=turbo, vae=vae, curated=curated)
+            models = {"base": base, "sft": sft, "dpo": dpo, "turbo": turbo}
+            judged = evaluate_models(config=config, vae=vae, curated=curated, enhancer=enhancer, aes=aes, **models)
             results = place(judged, "evaluate", placement).outputs["results"]
             bundle = place(export_bundle(config=config, model=turbo, vae=vae, enhancer=enhancer), "control", placement).outputs["bundle"]
             decision = promote_model(config=config, bundle=bundle, results=results, base=base, sft=sft, dpo=aligned, turbo=turbo)

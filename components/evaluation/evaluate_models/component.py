@@ -15,9 +15,12 @@ def evaluate_models(
     sft: Input[Model] = None,
     dpo: Input[Model] = None,
     turbo: Input[Model] = None,
+    enhancer: Input[Model] = None,
+    aes: Input[Model] = None,
 ) -> None:
-    """Scores every model of the lineage on the same prompts and seeds."""
+    """Scores every model of the lineage on the same prompts and seeds, with and without the enhancer."""
     from imagewright.jobs.component import run_component
 
-    inputs = {"base": base, "vae": vae, "curated": curated, "sft": sft, "dpo": dpo, "turbo": turbo}
+    lineage = {"base": base, "sft": sft, "dpo": dpo, "turbo": turbo}
+    inputs = {"vae": vae, "curated": curated, "enhancer": enhancer, "aes": aes, **lineage}
     run_component("evaluate-models", config, inputs=inputs, output=results, metrics=metrics)

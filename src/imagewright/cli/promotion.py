@@ -101,6 +101,9 @@ def registry_from_environment() -> ModelRegistry:
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not uri:
         raise InputError(Problem("MLFLOW_TRACKING_URI", "is not set", None, "run `imagewright up`, or name a server"))
+    # A person waits: MLflow's own default retries a dead server for minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     return ModelRegistry(uri)
 
 

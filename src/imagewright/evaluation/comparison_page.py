@@ -61,7 +61,7 @@ def run_rows(found: Comparison) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": name,
-                "commit": ", ".join(commit[:10] for commit in facts.git_commit.split(", ") if commit) or "unknown",
+                "commit": ", ".join(dict.fromkeys(commit[:10] for commit in facts.git_commit.split(", ") if commit)) or "unknown",
                 "started": facts.started.replace("T", " ").removesuffix("+00:00"),
                 "steps": facts.steps,
                 "wall": seconds(facts.wall_seconds),

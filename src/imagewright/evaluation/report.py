@@ -68,6 +68,11 @@ def page_of(data: ReportData) -> dict[str, Any]:
         "tiles": tiles(data),
         "results": results,
         "score_groups": score_groups(score_rows(rows, results.judge)) if results else [],
+        "failed_verdicts": [
+            f"{name_of(row)}, {suite}: " + ", ".join(f"{count} verdicts {reason}" for reason, count in failed.items())
+            for row in rows
+            for suite, failed in row.failed_verdicts.items()
+        ],
         "model_names": [name_of(row) for row in rows],
         "grid_data": base64.b64encode(data.grid_png).decode(),
         "grid_prompts": [results.prompts[key] for key in results.grid_prompts] if results else [],
@@ -89,9 +94,11 @@ def tiles(data: ReportData) -> list[dict[str, str]]:
     """The figures at the top of the page."""
     found = []
     if data.results and data.results.models:
-        last = data.results.models[-1]
+        last = [row for row in data.results.models if not row.enhancer][-1]
         for split, label in (("seen", "seen prompts"), ("compositional", "compositional prompts")):
-            overall = next((score for score in last.scores if score.split == split and score.task == "overall"), None)
+            overall = next(
+                (score for score in last.scores if (score.suite, score.split, score.task) == ("geneval", split, "overall")), None
+            )
             if overall:
                 found.append({"value": f"{overall.value:.3f}", "label": f"GenEval-style overall, {name_of(last)}, {label}"})
         found.append({"value": f"{data.results.judge.ceiling_through_vae:.3f}", "label": "ceiling through the autoencoder"})

@@ -42,12 +42,31 @@ class JudgeCard(Section):
     num_images: int
     ceiling: float
     """Ground-truth images, own prompts."""
-    ceiling_through_vae: float
-    """The same after encode-decode: no model behind this autoencoder can score higher."""
+    ceiling_through_vae: float | None
+    """The same after encode-decode: no model behind this autoencoder can score higher. None where it was not measured."""
     floors: dict[str, float]
     ceiling_by_task: dict[str, float] = Field(default_factory=dict)
     ceiling_through_vae_by_task: dict[str, float] = Field(default_factory=dict)
     confusion: dict[str, dict[str, dict[str, int]]] = Field(default_factory=dict)
+    failed: dict[str, int] = Field(default_factory=dict)
+    """Verdicts that were none while the judge was tried, by reason; counted against it."""
+    refused: str = ""
+    """Why nothing was scored with this judge."""
+
+
+class SuiteCard(Section):
+    """One further suite: what was asked, by whom it was judged, and why it has no score where it has none."""
+
+    suite: str
+    source: str = ""
+    """`generated`, or the SHA-256 of the benchmark's own prompt file."""
+    prompts: dict[str, str] = Field(default_factory=dict)
+    """Prompt id -> text."""
+    judges: list[JudgeCard] = Field(default_factory=list)
+    refused: dict[str, str] = Field(default_factory=dict)
+    """Task, or `suite` for all of it -> why it was not scored."""
+    note: str = ""
+    """What its figures may be compared with."""
 
 
 class ModelResult(Section):
@@ -67,6 +86,12 @@ class ModelResult(Section):
     per_prompt: dict[str, float]
     """Prompt id -> share of its images judged right."""
     distribution: dict[str, float] = Field(default_factory=dict)
+    further: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """Suite -> prompt id -> score, of the suites beside the composed scenes."""
+    failed_verdicts: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """Suite -> reason -> verdicts that were none; they are in no score."""
+    enhancer_fallbacks: float = Field(default=0.0, ge=0, le=1)
+    """Share of prompts the enhancer left as they were."""
 
 
 class Results(Section):
@@ -79,6 +104,7 @@ class Results(Section):
     images_per_prompt: int
     resolution_px: int
     models: list[ModelResult]
+    suites: list[SuiteCard] = Field(default_factory=list)
     grid: str = ""
     """File name of the fixed-seed grid: one row per prompt, one column per model."""
     grid_prompts: list[str] = Field(default_factory=list)

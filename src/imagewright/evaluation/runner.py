@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,12 +14,19 @@ from numpy.typing import NDArray
 from imagewright.config.evaluation import EvaluationConfig
 from imagewright.data.pixels import PixelSet, load_pixels
 from imagewright.evaluation import palette, scene_judge
+from imagewright.evaluation.benchmarks.all_suites import make_suites
+from imagewright.evaluation.benchmarks.context import SuiteContext
+from imagewright.evaluation.benchmarks.human import Answers, human_scores, read_answers
+from imagewright.evaluation.benchmarks.suite import Suite, judge_suite, score_suite
 from imagewright.evaluation.calibration import calibrate, require_trustworthy
 from imagewright.evaluation.distribution import EffLite3, compare_distributions
-from imagewright.evaluation.generation import Enhance, GenerationCache, SamplerSettings, generate, load_generator
+from imagewright.evaluation.enhancement import Enhancement, EnhancerInput, enhance_prompts
+from imagewright.evaluation.generation import GenerationCache, Generator, SamplerSettings, generate, load_generator
 from imagewright.evaluation.grid import write_grid
+from imagewright.evaluation.page import name_of
 from imagewright.evaluation.results import JudgeCard, ModelResult, Results, Score, write_results
 from imagewright.evaluation.scene_judge import judge
+from imagewright.evaluation.score_table import TOTALS
 from imagewright.evaluation.statistics import bootstrap, bootstrap_groups
 from imagewright.evaluation.suites import SUITE, SuitePrompt, scene_suite
 from imagewright.evaluation.vae_quality import as_images, as_tensor
@@ -33,14 +40,23 @@ LINEAGE = ("base", "sft", "dpo", "turbo")
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """One model to evaluate: payload folder, digest, and an optional enhancer (its digest and its rewriting function)."""
+    """One model to evaluate: payload folder and digest."""
 
     lineage: str
     payload: Path
     weights_digest: str
     revision: str = ""
-    enhancer: str = ""
-    enhance: Enhance | None = None
+
+
+@dataclass(frozen=True)
+class Easel:
+    """What every model is painted with."""
+
+    config: EvaluationConfig
+    vae: Autoencoder
+    text_encoder: TextEncoder
+    cache: GenerationCache
+    seed: int
 
 
 def evaluate(
@@ -53,29 +69,39 @@ def evaluate(
     cache: GenerationCache,
     output: Path,
     seed: int,
+    enhancer: EnhancerInput | None = None,
+    aes: Path | None = None,
 ) -> Results:
-    """Writes results.json and the grid into `output`. Raises JudgeRefusedError or LeakError before anything is painted."""
+    """Writes results.json and the grid into `output`; every model has a row without and, given one, a row with the enhancer.
+
+    Raises JudgeRefusedError or LeakError before anything is painted; a further suite whose judge is refused has no scores, and says why.
+    """
     vae = load_vae(vae_folder)
-    scenes = load_pixels(
-        curated,
-        side_px=config.resolution_px,
-        splits=("validation", "holdout_compositional"),
-        limit=config.calibration_images,
-        seed=seed,
-        only_scenes=True,
-    )
+    splits = ("validation", "holdout_compositional")
+    side, count = config.resolution_px, config.calibration_images
+    scenes = load_pixels(curated, side_px=side, splits=splits, limit=count, seed=seed, only_scenes=True)
     card = judge_card(scenes, vae, config.batch_size)
     prompts = scene_suite(curated, config.prompts_per_task, seed)
+    suites = make_suites(SuiteContext(config, curated, scenes, vae, seed, aes))
+    forms = read_answers(config.human) if config.human is not None else {}
+    asked = enhanced_prompts(prompts, config.enhanced_prompts_per_task)
+    enhancement = enhance_prompts(enhancer, [prompt.text for prompt in asked], text_encoder, config) if enhancer else None
     features = EffLite3() if config.distribution_images else None
+    easel = Easel(config, vae, text_encoder, cache, seed)
+    shown = choose_shown(asked if enhancement else prompts, config.grid_prompts)
     rows, columns = [], []
-    shown = choose_shown(prompts, config.grid_prompts)
     for model in models:
-        painted, row = evaluate_model(config, model, prompts, vae, text_encoder, cache, seed)
+        generator = load_generator(model.payload, model.weights_digest, vae, text_encoder, config.batch_size)
+        images, plain = evaluate_model(easel, model, generator, prompts)
         if features is not None:
-            measured = compare_distributions(scenes.images[: config.distribution_images], painted[: config.distribution_images], features)
-            row = row.model_copy(update={"distribution": measured})
-        rows.append(row)
-        columns.append([painted[index * config.images_per_prompt] for index in shown])
+            measured = compare_distributions(scenes.images[: config.distribution_images], images[: config.distribution_images], features)
+            plain = plain.model_copy(update={"distribution": measured})
+        rows.append(add_suites(easel, model, generator, plain, suites, forms))
+        columns.append([images[at(prompts, prompt) * config.images_per_prompt] for prompt in shown])
+        if enhancement is not None:
+            images, enhanced = evaluate_model(easel, model, generator, asked, enhancement)
+            rows.append(with_forms(enhanced, forms, config))
+            columns.append([images[at(asked, prompt) * config.images_per_prompt] for prompt in shown])
     write_grid(columns, output / GRID_NAME)
     results = Results(
         judge=card,
@@ -83,11 +109,28 @@ def evaluate(
         images_per_prompt=config.images_per_prompt,
         resolution_px=config.resolution_px,
         models=rows,
+        suites=[suite.card for suite in suites],
         grid=GRID_NAME,
-        grid_prompts=[prompts[index].prompt_id for index in shown],
+        grid_prompts=[prompt.prompt_id for prompt in shown],
     )
     write_results(results, output)
     return results
+
+
+def enhanced_prompts(prompts: Sequence[SuitePrompt], per_task: int) -> list[SuitePrompt]:
+    """The prompts of the rows with enhancer: the first per_task of every split and task; all when it is 0."""
+    taken: Counter[tuple[str, str]] = Counter()
+    found = []
+    for prompt in prompts:
+        taken[prompt.split, prompt.task] += 1
+        if not per_task or taken[prompt.split, prompt.task] <= per_task:
+            found.append(prompt)
+    return found
+
+
+def at(prompts: Sequence[SuitePrompt], prompt: SuitePrompt) -> int:
+    """Position of a prompt."""
+    return [other.prompt_id for other in prompts].index(prompt.prompt_id)
 
 
 def judge_card(scenes: PixelSet, vae: Autoencoder, batch_size: int) -> JudgeCard:
@@ -116,21 +159,30 @@ def settings_of(config: EvaluationConfig, lineage: str) -> SamplerSettings:
     return SamplerSettings(steps, guidance, config.shift, config.resolution_px)
 
 
+def paint_prompts(
+    easel: Easel, lineage: str, generator: Generator, prompts: Sequence[tuple[str, str]], enhancement: Enhancement | None = None
+) -> tuple[NDArray[np.uint8], float]:
+    """Images [P * images_per_prompt, H, W, 3] of (prompt id, text) in their order, and the seconds each new one cost."""
+    copies, identity = easel.config.images_per_prompt, enhancement.identity if enhancement else ""
+    requests = [(text, image_seed(easel.seed, key, copy)) for key, text in prompts for copy in range(copies)]
+    settings = settings_of(easel.config, lineage)
+    painted, seconds = generate(generator, requests, settings, easel.cache, enhance=enhancement, enhancer=identity)
+    return np.stack(painted), seconds
+
+
 def evaluate_model(
-    config: EvaluationConfig,
+    easel: Easel,
     model: EvaluatedModel,
+    generator: Generator,
     prompts: Sequence[SuitePrompt],
-    vae: Autoencoder,
-    text_encoder: TextEncoder,
-    cache: GenerationCache,
-    seed: int,
+    enhancement: Enhancement | None = None,
 ) -> tuple[NDArray[np.uint8], ModelResult]:
-    """Paints every prompt images_per_prompt times and judges; returns the images in prompt order and the model's row."""
-    generator = load_generator(model.payload, model.weights_digest, vae, text_encoder, config.batch_size)
-    settings = settings_of(config, model.lineage)
-    requests = [(prompt.text, image_seed(seed, prompt.prompt_id, copy)) for prompt in prompts for copy in range(config.images_per_prompt)]
-    painted, seconds = generate(generator, requests, settings, cache, enhance=model.enhance, enhancer=model.enhancer)
-    images = np.stack(painted)
+    """Paints every prompt images_per_prompt times and judges; returns the images in prompt order and the model's row.
+
+    With an enhancer the expanded prompt is painted, and the prompt as it was asked is judged.
+    """
+    config, settings = easel.config, settings_of(easel.config, model.lineage)
+    images, seconds = paint_prompts(easel, model.lineage, generator, [(p.prompt_id, p.text) for p in prompts], enhancement)
     per_prompt = {}
     for index, prompt in enumerate(prompts):
         mine = images[index * config.images_per_prompt : (index + 1) * config.images_per_prompt]
@@ -139,15 +191,41 @@ def evaluate_model(
         lineage=model.lineage,
         weights_digest=model.weights_digest,
         revision=model.revision,
-        enhancer=model.enhance is not None,
+        enhancer=enhancement is not None,
         num_steps=settings.num_steps,
         guidance_scale=settings.guidance_scale,
         shift=settings.shift,
         seconds_per_image=seconds,
         scores=score_prompts(prompts, per_prompt, config),
         per_prompt=per_prompt,
+        enhancer_fallbacks=enhancement.fallback_share if enhancement else 0.0,
     )
     return images, row
+
+
+def add_suites(
+    easel: Easel, model: EvaluatedModel, generator: Generator, row: ModelResult, suites: Sequence[Suite], forms: Answers
+) -> ModelResult:
+    """The row with the scores of the further suites; failed verdicts are counted beside them."""
+    copies, resamples = easel.config.images_per_prompt, easel.config.bootstrap_resamples
+    scores, further, failed = list(row.scores), dict(row.further), dict(row.failed_verdicts)
+    for suite in suites:
+        prompts = suite.judged_prompts()
+        if not prompts:
+            continue
+        images, _ = paint_prompts(easel, model.lineage, generator, [(p.prompt_id, p.text) for p in prompts])
+        verdicts = judge_suite(suite, images, copies)
+        scores += score_suite(suite, verdicts, copies, resamples)
+        further[suite.name] = verdicts.per_prompt
+        failed |= {suite.name: verdicts.failed()} if verdicts.failed() else {}
+    found = row.model_copy(update={"scores": scores, "further": further, "failed_verdicts": failed})
+    return with_forms(found, forms, easel.config)
+
+
+def with_forms(row: ModelResult, forms: Answers, config: EvaluationConfig) -> ModelResult:
+    """The row with people's answers about the model, which they knew only by its pictures."""
+    given = forms.get(name_of(row))
+    return row.model_copy(update={"scores": [*row.scores, *human_scores(given, config.bootstrap_resamples)]}) if given else row
 
 
 def image_seed(seed: int, prompt_id: str, copy: int) -> int:
@@ -175,9 +253,9 @@ def one_score(split: str, task: str, interval: Mapping[str, float], num_prompts:
     return Score(suite=SUITE, split=split, task=task, num_prompts=num_prompts, num_images=num_images, **interval)
 
 
-def choose_shown(prompts: Sequence[SuitePrompt], count: int) -> list[int]:
-    """Positions of the prompts in the grid: spread evenly over splits and tasks."""
-    return sorted({int(position) for position in np.linspace(0, len(prompts) - 1, min(count, len(prompts)))})
+def choose_shown(prompts: Sequence[SuitePrompt], count: int) -> list[SuitePrompt]:
+    """The prompts in the grid: spread evenly over splits and tasks."""
+    return [prompts[i] for i in sorted({int(place) for place in np.linspace(0, len(prompts) - 1, min(count, len(prompts)))})]
 
 
 def metrics_of(results: Results) -> dict[str, float]:
@@ -186,13 +264,16 @@ def metrics_of(results: Results) -> dict[str, float]:
     for row in results.models:
         name = row.lineage + ("_enhanced" if row.enhancer else "")
         for score in row.scores:
-            suite = score.suite if score.split == "seen" else f"{score.suite}_{score.split}"
+            suite = score.suite if score.split in ("", "seen") else f"{score.suite}_{score.split}"
             headline = row is furthest(results)
             metrics |= {f"eval/{suite}/{score.task}": score.value} if headline else {}
-            if headline and score.task == "overall":
-                metrics |= {f"eval/{suite}/overall_low": score.low, f"eval/{suite}/overall_high": score.high}
-            metrics |= {f"eval/{suite}_{name}/{score.task}": score.value} if score.task == "overall" else {}
+            if headline and score.task in TOTALS:
+                metrics |= {f"eval/{suite}/{score.task}_low": score.low, f"eval/{suite}/{score.task}_high": score.high}
+            metrics |= {f"eval/{suite}_{name}/{score.task}": score.value} if score.task in TOTALS else {}
         metrics |= {f"eval/distribution_{name}/{key}": value for key, value in row.distribution.items()}
+        if row.enhancer:
+            metrics[f"eval/enhancer_{row.lineage}/fallbacks"] = row.enhancer_fallbacks
+    assert results.judge.ceiling_through_vae is not None, "the scene judge is tried through the autoencoder"
     metrics |= {"eval/judge/ceiling": results.judge.ceiling, "eval/judge/ceiling_through_vae": results.judge.ceiling_through_vae}
     return metrics | {"eval/judge/worst_floor": max(results.judge.floors.values())}
 

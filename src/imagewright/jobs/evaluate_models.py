@@ -11,13 +11,14 @@ JOB = Job(
     stage="evaluate",
     kind="results",
     inputs=("base", "vae", "curated"),
-    optional_inputs=("sft", "dpo", "turbo"),
+    optional_inputs=("sft", "dpo", "turbo", "enhancer", "aes"),
     sections=("evaluation", "text_encoder"),
 )
 
 
 def run(context: JobContext) -> Outcome:
-    """Evaluates every given model on the same prompts and seeds; the judge is calibrated first and may be refused."""
+    """Evaluates every given model on the same prompts and seeds, with and without the enhancer; judges are tried first."""
+    from imagewright.evaluation.enhancement import EnhancerInput
     from imagewright.evaluation.generation import StoreCache
     from imagewright.evaluation.runner import EvaluatedModel, evaluate, metrics_of
     from imagewright.models.text_encoder import load_text_encoder
@@ -27,6 +28,7 @@ def run(context: JobContext) -> Outcome:
         if lineage in context.inputs:
             record = context.inputs[lineage].record
             models.append(EvaluatedModel(lineage, context.input_path(lineage), record.digest, record.revision))
+    enhancer = context.inputs.get("enhancer")
     results = evaluate(
         context.config.evaluation,
         models,
@@ -36,8 +38,14 @@ def run(context: JobContext) -> Outcome:
         cache=StoreCache(context.store),
         output=context.output,
         seed=context.config.seed,
+        enhancer=EnhancerInput(enhancer.path, enhancer.record.digest) if enhancer else None,
+        aes=context.input_path("aes") if "aes" in context.inputs else None,
     )
+    for card in results.suites:
+        for task, reason in card.refused.items():
+            context.console.print(f"{card.suite} {task}: not scored, {reason}", markup=False, soft_wrap=True)
     metrics = metrics_of(results)
     context.run.log_metrics(metrics, 0)
     context.run.log_artifact(context.output / results.grid, "grids")
-    return Outcome(counts={"num_models": len(models), "num_prompts": len(results.prompts)}, metrics=metrics)
+    counts = {"num_models": len(models), "num_prompts": len(results.prompts), "num_rows": len(results.models)}
+    return Outcome(counts=counts, metrics=metrics)

@@ -36,14 +36,14 @@ def run(context: JobContext) -> Outcome:
     row = results.model(lineage)
     scores = {}
     for score in row.scores if row else []:
-        suite = score.suite if score.split == "seen" else f"{score.suite}_{score.split}"
+        suite = score.suite if score.split in ("", "seen") else f"{score.suite}_{score.split}"
         scores[f"eval/{suite}/{score.task}"] = Score(score.value, min(score.low, score.value), max(score.high, score.value))
     bundle, evidence = context.inputs["bundle"].record, context.inputs["results"].record
     parent = context.inputs[lineage].record.digest if lineage in context.inputs else ""
     registry = ModelRegistry(uri)
     origin = ModelOrigin(parent=parent, recipe=context.config.name, git_commit=bundle.git_commit, image=bundle.image_digest)
     version = registry.register(lineage, bundle.digest, origin, scores)
-    registry.log_scores(version, {}, {"geneval": evidence.digest})
+    registry.log_scores(version, {}, {score.suite: evidence.digest for score in (row.scores if row else ())})
     decision = Promoter(context.store, registry).promote(registry.get(lineage, str(version.version)), context.config.gate)
     for verdict in decision.verdicts:
         context.console.print(f"{'pass' if verdict.passed else 'FAIL'} {verdict.rule}: {verdict.reason}", markup=False)

@@ -9,6 +9,7 @@ import torch
 from fixtures.curated_scenes import write_curated
 from PIL import Image
 
+from imagewright.config.enhancer import EnhancerConfig
 from imagewright.config.evaluation import EvaluationConfig
 from imagewright.config.model import ModelConfig
 from imagewright.config.text_encoder import TextEncoderConfig
@@ -16,12 +17,14 @@ from imagewright.config.vae import VaeConfig
 from imagewright.data.manifest import Caption, ManifestRow
 from imagewright.data.pixels import kept_rows
 from imagewright.errors import InputError
+from imagewright.evaluation.enhancement import EnhancerInput
 from imagewright.evaluation.generation import StoreCache, cache_key, load_generator, read_png, write_png
 from imagewright.evaluation.results import Results, ResultsError, read_results
 from imagewright.evaluation.runner import EvaluatedModel, evaluate, furthest, metrics_of, settings_of
 from imagewright.evaluation.suites import LeakError, refuse_leaks, scene_suite
 from imagewright.models.diffusers_adapter import save_transformer
 from imagewright.models.dit import ErnieImageDiT
+from imagewright.models.language_model import load_language_model, save_language_model
 from imagewright.models.text_encoder import load_text_encoder
 from imagewright.models.vae import build_vae, freeze, save_vae, set_statistics
 from imagewright.storage import open_store
@@ -122,6 +125,34 @@ def test_headline_metrics_are_those_of_the_furthest_stage(results: tuple[Results
     assert furthest(results[0]).lineage == "turbo"
     assert metrics["eval/geneval/overall"] == metrics["eval/geneval_turbo/overall"]
     assert "eval/geneval_compositional_base/overall" in metrics
+
+
+def test_rows_with_enhancer_and_further_suites_stand_beside_the_plain_ones(payloads: Path, curated: Path, tmp_path: Path) -> None:
+    save_language_model(load_language_model(EnhancerConfig(max_new_tokens=8)), tmp_path / "enhancer")
+    (tmp_path / "out").mkdir()
+    more = {"suites": ("dpg",), "suite_prompts": 2, "enhanced_prompts_per_task": 1, "enhancer_max_tokens": 8}
+    found = evaluate(
+        CONFIG.model_copy(update=more),
+        [EvaluatedModel("base", payloads / "base", "a" * 64), EvaluatedModel("turbo", payloads / "turbo", "b" * 64)],
+        vae_folder=payloads / "vae",
+        text_encoder=load_text_encoder(TextEncoderConfig()),
+        curated=curated,
+        cache=StoreCache(open_store((tmp_path / "store").as_uri())),
+        output=tmp_path / "out",
+        seed=0,
+        enhancer=EnhancerInput(tmp_path / "enhancer", "e" * 64),
+    )
+    assert [(row.lineage, row.enhancer) for row in found.models] == [("base", False), ("base", True), ("turbo", False), ("turbo", True)]
+    plain, enhanced = found.models[:2]
+    assert enhanced.per_prompt.keys() < plain.per_prompt.keys()
+    assert enhanced.enhancer_fallbacks == 1.0  # random weights write nothing that keeps a prompt
+    assert furthest(found) is found.models[2]
+    assert "eval/geneval_turbo_enhanced/overall" in metrics_of(found)
+    assert len(plain.further["dpg"]) == 2
+    assert found.suites[0].judges[0].refused == ""
+    assert "eval/dpg/dense" in metrics_of(found)
+    with Image.open(tmp_path / "out" / found.grid) as grid:
+        assert grid.width == 4 * 64 + 6
 
 
 def test_turbo_runs_with_few_steps_and_its_own_guidance() -> None:

@@ -1,0 +1,1 @@
+"""Judges of images: text readers, question answerers, and how far each can be trusted."""

@@ -1,0 +1,197 @@
+"""Questions with yes or no for an answer: who answers them (the scene judge, a local model, an endpoint), and how answers add up."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import re
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from imagewright.config.evaluation import QuestionJudgeConfig
+from imagewright.evaluation import palette, scene_judge
+from imagewright.evaluation.judges.verdicts import JudgeFailed, Pixels, Prompt
+from imagewright.evaluation.scene_judge import SceneObject, ScenePrompt, read_scene, says_true
+
+MAX_ANSWER_BYTES = 1 << 20
+MAX_NEW_TOKENS = 16
+YES = re.compile(r"\W*(yes|true|是|对|有)(?![a-z])", re.IGNORECASE)
+NO = re.compile(r"\W*(no|not|false|否|不|没)(?![a-z])", re.IGNORECASE)
+INSTRUCTION = "Look at the image and answer with one word, yes or no."
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question of a prompt. parents: keys of questions that must be yes first. fact: what the scene judge checks."""
+
+    key: str
+    text: str
+    parents: tuple[str, ...] = ()
+    fact: ScenePrompt | None = None
+
+
+Answerer = Callable[[Pixels, Question], bool]
+
+
+def dependent_score(questions: Sequence[Question], answers: Mapping[str, bool]) -> float:
+    """Share of questions answered yes, where a question counts as no when any of its parents is no (DSG, 2310.18235; DPG-Bench)."""
+    assert questions, "a prompt needs a question"
+    yes = [answers[item.key] and all(answers.get(parent, False) for parent in item.parents) for item in questions]
+    return sum(yes) / len(yes)
+
+
+def answer_all(answerer: Answerer, image: Pixels, prompt: Prompt) -> float:
+    """Dependent score of a prompt whose truth is its questions. Raises JudgeFailed when any question has no answer."""
+    return dependent_score(prompt.truth, {item.key: answerer(image, item) for item in prompt.truth})
+
+
+def yes_or_no(text: str) -> bool:
+    """The answer in a model's words. Raises JudgeFailed when it begins with neither."""
+    said_yes, said_no = YES.match(text), NO.match(text)
+    if bool(said_yes) == bool(said_no):
+        raise JudgeFailed("neither yes nor no")
+    return bool(said_yes)
+
+
+def facts_of(said: ScenePrompt, colours: Sequence[str | None] = ()) -> tuple[Question, ...]:
+    """Questions about a scene prompt: each object, its colour, the relation, the count; later ones depend on the objects.
+
+    colours: of the objects where the prompt names none but its text does.
+    """
+    found: list[Question] = []
+    named = [(shape, colour or (colours[i] if i < len(colours) else None)) for i, (shape, colour) in enumerate(said.objects)]
+    for place, (shape, colour) in enumerate(named):
+        found.append(Question(f"object{place}", f"Is there a {shape}?", (), ScenePrompt("single", ((shape, None),))))
+        if colour:
+            fact = ScenePrompt("colors", ((shape, colour),))
+            found.append(Question(f"colour{place}", f"Is there a {colour} {shape}?", (f"object{place}",), fact))
+    if said.relation is not None:
+        (first, _), (second, _) = named
+        fact = ScenePrompt("position", ((first, None), (second, None)), said.relation)
+        found.append(Question("relation", f"Is a {first} {said.relation} a {second}?", ("object0", "object1"), fact))
+    if said.count is not None:
+        shape = named[0][0]
+        fact = ScenePrompt("counting", ((shape, None),), count=said.count)
+        found.append(Question("count", f"Is the number of {shape}s exactly {said.count}?", ("object0",), fact))
+    return tuple(found)
+
+
+@dataclass
+class SceneAnswerer:
+    """Answers from the scene judge's reading; the last image is read once for all its questions."""
+
+    seen: tuple[bytes, Sequence[SceneObject]] = field(default=(b"", ()))
+
+    @property
+    def name(self) -> str:
+        """Shown on the card."""
+        return "scene judge"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the judge's code."""
+        return hashlib.sha256(b"".join(Path(module.__file__ or "").read_bytes() for module in (scene_judge, palette))).hexdigest()
+
+    def __call__(self, image: Pixels, question: Question) -> bool:
+        """Whether the question's fact is true. Raises JudgeFailed for a question in words only."""
+        if question.fact is None:
+            raise JudgeFailed("a question in words needs a model (evaluation.question_judge)")
+        key = hashlib.sha256(image.tobytes()).digest()
+        if self.seen[0] != key:
+            self.seen = (key, read_scene(image))
+        return says_true(self.seen[1], question.fact)
+
+
+@dataclass(frozen=True)
+class EndpointAnswerer:
+    """Any OpenAI-compatible chat endpoint with vision, bounded in time, tokens and bytes; its key is read from OPENAI_API_KEY."""
+
+    section: QuestionJudgeConfig
+
+    @property
+    def name(self) -> str:
+        """Shown on the card."""
+        return self.section.model
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of model name and instruction: an endpoint shows no weights."""
+        return hashlib.sha256(f"{self.section.model}\0{INSTRUCTION}".encode()).hexdigest()
+
+    def __call__(self, image: Pixels, question: Question) -> bool:
+        """Asks once. Raises JudgeFailed when the endpoint cannot be reached or says something else."""
+        url = f"data:image/png;base64,{base64.b64encode(png_of(image)).decode()}"
+        content = [{"type": "text", "text": f"{INSTRUCTION} {question.text}"}, {"type": "image_url", "image_url": {"url": url}}]
+        body = {
+            "model": self.section.model,
+            "messages": [{"role": "user", "content": content}],
+            "max_tokens": MAX_NEW_TOKENS,
+            "temperature": 0,
+        }
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', 'none')}"}
+        address = self.section.endpoint.rstrip("/") + "/chat/completions"
+        request = urllib.request.Request(address, json.dumps(body).encode(), headers)  # noqa: S310 - scheme checked by config
+        try:
+            with urllib.request.urlopen(request, timeout=self.section.timeout_seconds) as response:  # noqa: S310
+                answer = json.loads(response.read(MAX_ANSWER_BYTES))
+            text = str(answer["choices"][0]["message"]["content"])
+        except OSError as error:
+            raise JudgeFailed("endpoint does not answer") from error
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise JudgeFailed("endpoint answers in another shape") from error
+        return yes_or_no(text)
+
+
+@dataclass(frozen=True)
+class TransformersAnswerer:
+    """Any image-text-to-text model that transformers can load, by path or hub id; code that comes with a model is not run."""
+
+    section: QuestionJudgeConfig
+
+    @property
+    def name(self) -> str:
+        """Shown on the card."""
+        return self.section.model
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weights' names and sizes with the instruction."""
+        folder = Path(self.section.model)
+        files = sorted((path.name, path.stat().st_size) for path in folder.glob("*") if path.is_file()) if folder.is_dir() else []
+        return hashlib.sha256(json.dumps([self.section.model, files, INSTRUCTION]).encode()).hexdigest()
+
+    @cached_property
+    def pipeline(self) -> Any:
+        """The loaded pipeline."""
+        from transformers import pipeline
+
+        return pipeline("image-text-to-text", model=self.section.model, trust_remote_code=False)
+
+    def __call__(self, image: Pixels, question: Question) -> bool:
+        """Asks once. Raises JudgeFailed for an answer that is neither yes nor no."""
+        content = [{"type": "image", "image": Image.fromarray(image)}, {"type": "text", "text": f"{INSTRUCTION} {question.text}"}]
+        answer = self.pipeline(text=[{"role": "user", "content": content}], max_new_tokens=MAX_NEW_TOKENS, return_full_text=False)
+        return yes_or_no(str(answer[0]["generated_text"]))
+
+
+def answerer_of(section: QuestionJudgeConfig) -> SceneAnswerer | EndpointAnswerer | TransformersAnswerer:
+    """The answerer a configuration names."""
+    if section.kind == "openai":
+        return EndpointAnswerer(section)
+    return TransformersAnswerer(section) if section.kind == "transformers" else SceneAnswerer()
+
+
+def png_of(image: Pixels) -> bytes:
+    """PNG bytes of an image [H, W, 3]."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
