@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from imagewright.evaluation.results import JudgeCard, ModelResult, Results, Scor
 from imagewright.evaluation.scene_judge import judge
 from imagewright.evaluation.score_table import TOTALS
 from imagewright.evaluation.statistics import bootstrap, bootstrap_groups
-from imagewright.evaluation.suites import SUITE, SuitePrompt, scene_suite
+from imagewright.evaluation.suites import SPLITS, SUITE, SuitePrompt, scene_suite
 from imagewright.evaluation.vae_quality import as_images, as_tensor
 from imagewright.models.text_encoder import TextEncoder
 from imagewright.models.vae import Autoencoder, load_vae
@@ -72,31 +72,24 @@ def evaluate(
     enhancer: EnhancerInput | None = None,
     aes: Path | None = None,
 ) -> Results:
-    """Writes results.json and the grid into `output`; every model has a row without and, given one, a row with the enhancer.
-
-    Raises JudgeRefusedError or LeakError before anything is painted; a further suite whose judge is refused has no scores, and says why.
-    """
+    """Writes results.json and the grid; given an enhancer, every model has two rows. A further suite with a refused judge has no scores.
+    Raises JudgeRefusedError or LeakError before anything is painted."""
     vae = load_vae(vae_folder)
-    splits = ("validation", "holdout_compositional")
-    side, count = config.resolution_px, config.calibration_images
-    scenes = load_pixels(curated, side_px=side, splits=splits, limit=count, seed=seed, only_scenes=True)
+    scenes = held_out_scenes(config, curated, seed)
     card = judge_card(scenes, vae, config.batch_size)
     prompts = scene_suite(curated, config.prompts_per_task, seed)
     suites = make_suites(SuiteContext(config, curated, scenes, vae, seed, aes))
     forms = read_answers(config.human) if config.human is not None else {}
     asked = enhanced_prompts(prompts, config.enhanced_prompts_per_task)
     enhancement = enhance_prompts(enhancer, [prompt.text for prompt in asked], text_encoder, config) if enhancer else None
-    features = EffLite3() if config.distribution_images else None
+    measure = distribution_measure(config, scenes)
     easel = Easel(config, vae, text_encoder, cache, seed)
     shown = choose_shown(asked if enhancement else prompts, config.grid_prompts)
     rows, columns = [], []
     for model in models:
         generator = load_generator(model.payload, model.weights_digest, vae, text_encoder, config.batch_size)
         images, plain = evaluate_model(easel, model, generator, prompts)
-        if features is not None:
-            measured = compare_distributions(scenes.images[: config.distribution_images], images[: config.distribution_images], features)
-            plain = plain.model_copy(update={"distribution": measured})
-        rows.append(add_suites(easel, model, generator, plain, suites, forms))
+        rows.append(add_suites(easel, model, generator, plain.model_copy(update={"distribution": measure(images)}), suites, forms))
         columns.append([images[at(prompts, prompt) * config.images_per_prompt] for prompt in shown])
         if enhancement is not None:
             images, enhanced = evaluate_model(easel, model, generator, asked, enhancement)
@@ -105,16 +98,36 @@ def evaluate(
     write_grid(columns, output / GRID_NAME)
     results = Results(
         judge=card,
-        prompts={prompt.prompt_id: prompt.text for prompt in prompts},
+        prompts=texts_of(prompts),
         images_per_prompt=config.images_per_prompt,
         resolution_px=config.resolution_px,
         models=rows,
         suites=[suite.card for suite in suites],
         grid=GRID_NAME,
-        grid_prompts=[prompt.prompt_id for prompt in shown],
+        grid_prompts=list(texts_of(shown)),
     )
     write_results(results, output)
     return results
+
+
+def held_out_scenes(config: EvaluationConfig, curated: Path, seed: int) -> PixelSet:
+    """Ground truth the judges are tried on, at the size models are painted."""
+    side, splits = config.resolution_px, tuple(SPLITS.values())
+    return load_pixels(curated, side_px=side, splits=splits, limit=config.calibration_images, seed=seed, only_scenes=True)
+
+
+def texts_of(prompts: Sequence[SuitePrompt]) -> dict[str, str]:
+    """Prompt id -> text."""
+    return {prompt.prompt_id: prompt.text for prompt in prompts}
+
+
+def distribution_measure(config: EvaluationConfig, scenes: PixelSet) -> Callable[[NDArray[np.uint8]], dict[str, float]]:
+    """Images -> how far they lie from held-out scenes; measures nothing when distribution_images is 0."""
+    count = config.distribution_images
+    if not count:
+        return lambda _: {}
+    features = EffLite3()
+    return lambda images: compare_distributions(scenes.images[:count], images[:count], features)
 
 
 def enhanced_prompts(prompts: Sequence[SuitePrompt], per_task: int) -> list[SuitePrompt]:
