@@ -7,8 +7,7 @@ from imagewright_components.evaluation.evaluate_models.component import evaluate
 from imagewright_components.evaluation.write_report.component import write_report
 from imagewright_components.registry.promote_model.component import promote_model
 from imagewright_components.serving.export_bundle.component import export_bundle
-from imagewright_components.training.pretrain_dit.component import pretrain_dit
-from imagewright_pipelines import aesthetic_model, data_curation, distillation, post_training, prompt_enhancer
+from imagewright_pipelines import aesthetic_model, data_curation, distillation, post_training, pretraining, prompt_enhancer
 from imagewright_pipelines.placement import place
 from kfp import dsl
 
@@ -19,7 +18,7 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
     """Builds the pipeline with every task placed."""
     curate, align = data_curation.build(placement), post_training.build(placement)
     score, enhance = aesthetic_model.build(placement), prompt_enhancer.build(placement)
-    distil = distillation.build(placement)
+    pretrain, distil = pretraining.build(placement), distillation.build(placement)
 
     @dsl.pipeline(name="end-to-end")
     def end_to_end(config: str) -> None:
@@ -28,7 +27,7 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
         1. data-curation: ingest, curate, autoencoder, encode
         2. aesthetic-model: the scorer of curation, preferences and evaluation
         3. prompt-enhancer: the language model in front of the image model
-        4. pretrain-dit: flow matching, one resolution after another
+        4. pretraining: flow matching, one resolution after another
         5. post-training: top-down data, fine-tuning, domain experts, preference alignment
         6. distillation: the student of few steps, from the aligned model where it is shown to be better
         7. evaluate-models: every model of the lineage on the same prompts and seeds, with and without the enhancer
@@ -41,7 +40,7 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
             curated, vae, latents = data.outputs["curated"], data.outputs["vae"], data.outputs["latents"]
             aes = score(config=config, curated=curated).output
             enhancer = enhance(config=config, curated=curated).output
-            base = place(pretrain_dit(config=config, latents=latents, vae=vae), "train", placement).outputs["base"]
+            base = pretrain(config=config, latents=latents, vae=vae).output
             tuned = align(config=config, base=base, vae=vae, curated=curated, latents=latents, aes=aes)
             sft, dpo, aligned = (tuned.outputs[name] for name in ("sft", "dpo", "aligned"))
             turbo = distil(config=config, model=aligned, experts=sft, latents=tuned.outputs["sft_data"], vae=vae, curated=curated).output

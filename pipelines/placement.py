@@ -25,7 +25,28 @@ def place(task: PipelineTask, job_class: JobClass, placement: PlacementConfig) -
     return task
 
 
+def place_launcher(task: PipelineTask, placement: PlacementConfig) -> PipelineTask:
+    """Places a task that launches a TrainJob: its pool goes to the nodes through `dsl.TaskConfig`, and its own pod holds no accelerator.
+
+    The nodes wait in the queue and have the runtime's shared memory; the launcher needs neither.
+    """
+    task.set_caching_options(enable_caching=False)
+    if placement.train.retries:
+        task.set_retry(num_retries=placement.train.retries, backoff_duration="30s", backoff_factor=2.0)
+    set_amounts(task, placement.train)
+    set_node_pool(task, placement.train)
+    set_endpoints(task, placement)
+    return task
+
+
 def set_resources(task: PipelineTask, pool: NodePool) -> None:
+    """What a step's own pod gets."""
+    set_amounts(task, pool)
+    if pool.shared_memory:
+        kubernetes.empty_dir_mount(task, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit=pool.shared_memory)  # noqa: S108 - a pod-local mount
+
+
+def set_amounts(task: PipelineTask, pool: NodePool) -> None:
     """Requests equal limits, so that a pod is never evicted for what it was promised."""
     if pool.cpu:
         task.set_cpu_request(pool.cpu).set_cpu_limit(pool.cpu)
@@ -33,8 +54,6 @@ def set_resources(task: PipelineTask, pool: NodePool) -> None:
         task.set_memory_request(pool.memory).set_memory_limit(pool.memory)
     if pool.accelerator:
         task.set_accelerator_type(pool.accelerator).set_accelerator_limit(pool.num_accelerators)
-    if pool.shared_memory:
-        kubernetes.empty_dir_mount(task, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit=pool.shared_memory)  # noqa: S108 - a pod-local mount
 
 
 def set_node_pool(task: PipelineTask, pool: NodePool) -> None:
@@ -46,11 +65,16 @@ def set_node_pool(task: PipelineTask, pool: NodePool) -> None:
 
 
 def set_environment(task: PipelineTask, placement: PlacementConfig) -> None:
+    """Endpoints, credentials and the queue of a step's own pod."""
+    set_endpoints(task, placement)
+    if placement.queue:
+        kubernetes.add_pod_label(task, "kueue.x-k8s.io/queue-name", placement.queue)
+
+
+def set_endpoints(task: PipelineTask, placement: PlacementConfig) -> None:
     """The env contract on a cluster: endpoints from a ConfigMap, credentials from a Secret, the run id from the pod's labels."""
     if placement.environment_config_map:
         kubernetes.use_config_map_as_env(task, placement.environment_config_map, {name: name for name in ENDPOINTS})
         kubernetes.use_field_path_as_env(task, "IMAGEWRIGHT_PIPELINE_RUN", RUN_ID_LABEL)
     if placement.credentials_secret:
         kubernetes.use_secret_as_env(task, placement.credentials_secret, {name: name for name in CREDENTIALS})
-    if placement.queue:
-        kubernetes.add_pod_label(task, "kueue.x-k8s.io/queue-name", placement.queue)

@@ -11,11 +11,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
+from fixtures.train_request import REQUEST, placement
 from helm.golden import generated as chart_files
 
 from imagewright.config import load_recipe
 from imagewright.jobs.job import Job, load_job
 from imagewright.launch.pipelines import compile_pipeline, pipeline_entry_points
+from imagewright.launch.train_job import build_train_job
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPONENTS = ROOT / "components"
@@ -27,6 +30,14 @@ def compiled_pipelines() -> Iterator[tuple[Path, str]]:
     config = load_recipe("debug")
     for name in pipeline_entry_points():
         yield ROOT / "pipelines" / "compiled" / f"{name}.yaml", compile_pipeline(name, config).to_yaml()
+
+
+def launched_training() -> Iterator[tuple[Path, str]]:
+    """The pretraining pipeline on two nodes, and the TrainJob its step makes."""
+    config = load_recipe("debug").model_copy(update={"placement": placement()})
+    yield ROOT / "pipelines" / "compiled" / "pretraining_two_nodes.yaml", compile_pipeline("pretraining", config).to_yaml()
+    train_job = yaml.safe_dump(build_train_job(REQUEST, placement()), sort_keys=True)
+    yield ROOT / "tests" / "unit" / "launch" / "golden" / "train_job.yaml", train_job
 
 
 def component_modules() -> dict[str, str]:
@@ -93,7 +104,7 @@ def project_file() -> tuple[Path, str]:
 
 def generated() -> list[tuple[Path, str]]:
     """Everything generated: path and text it must hold."""
-    return [project_file(), *component_readmes(), *compiled_pipelines(), *chart_files()]
+    return [project_file(), *component_readmes(), *compiled_pipelines(), *launched_training(), *chart_files()]
 
 
 def main() -> None:

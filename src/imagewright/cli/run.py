@@ -67,6 +67,9 @@ def run(
     if on is Place.kfp:
         run_on_kubeflow(compiled, config, name, console)
         return
+    if config.placement.train_job.num_nodes > 1:
+        fix = "--on kfp, or --set placement.train_job.num_nodes=1"
+        raise InputError(Problem("placement.train_job.num_nodes", "needs a cluster", config.placement.train_job.num_nodes, fix))
     environment = job_environment(console)
     folder = local.create(home_folder(), compiled, config, name, forced, frozenset(jobs) - forced if from_job else frozenset())
     console.print(f"run {folder.run_id}: {pipeline} with recipe {config.name}, {len(jobs)} steps", highlight=False)

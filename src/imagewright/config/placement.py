@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from imagewright.config.base import Section
+from imagewright.config.train_job import TrainJobConfig
 
 JobClass = Literal["control", "data", "train", "evaluate"]
 
@@ -54,3 +55,5 @@ class PlacementConfig(Section):
     """Secret with the credentials of the env contract, by reference."""
     queue: str = ""
     """Kueue local queue of the pods; empty for none."""
+    train_job: TrainJobConfig = TrainJobConfig()
+    """Training on several nodes."""

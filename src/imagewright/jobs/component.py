@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from imagewright.config import Config
 from imagewright.config.recipe import parse_recipe, validate
-from imagewright.jobs.frame import run_job
+from imagewright.jobs.frame import Launch, run_job
+from imagewright.jobs.node_request import NodeRequest
 from imagewright.jobs.parent_watch import watch_parent
 from imagewright.storage.records import Record, read_record
 
@@ -31,6 +32,15 @@ class MetricsArtifact(Artifact, Protocol):
         """Shows one figure in the Kubeflow UI."""
 
 
+class TaskConfig(Protocol):
+    """KFP's TaskConfig: what the task was given and its own pod was not."""
+
+    env: list[dict[str, Any]] | None
+    tolerations: list[dict[str, Any]] | None
+    node_selector: dict[str, str] | None
+    resources: dict[str, Any] | None
+
+
 def run_component(
     job: str,
     config: str,
@@ -39,12 +49,17 @@ def run_component(
     output: Artifact,
     metrics: MetricsArtifact,
     report: Artifact | None = None,
+    task_config: TaskConfig | None = None,
 ) -> Record:
-    """Runs a job for a component. `config` is the resolved configuration as JSON; absent optional inputs are None."""
+    """Runs a job for a component. `config` is the resolved configuration as JSON; absent optional inputs are None.
+
+    task_config: placement of a launcher's task; the body then runs on the nodes of a TrainJob.
+    """
     watch_parent()
     resolved: Config = validate(parse_recipe(config, "the pipeline's config parameter"))
     records = {name: read_record(Path(artifact.path)) for name, artifact in inputs.items() if artifact is not None}
-    result = run_job(job, resolved, records, Path(output.path))
+    launch = None if task_config is None else train_job_launch(resolved, task_config)
+    result = run_job(job, resolved, records, Path(output.path), launch=launch)
     record = result.record
     output.metadata.update({"digest": record.digest, "revision": record.revision, "cached": result.cached, **record.counts})
     for name, value in {**record.counts, **record.metrics}.items():
@@ -52,3 +67,28 @@ def run_component(
     if report is not None and result.report is not None:
         shutil.copyfile(result.report, report.path)
     return record
+
+
+def train_job_launch(config: Config, task_config: TaskConfig) -> Launch:
+    """How a launcher runs the body: as a TrainJob placed as its task was."""
+
+    def launch(request: NodeRequest) -> None:
+        from imagewright.launch.train_job import PodPlacement, TrainRequest
+        from imagewright.launch.train_job_step import launch_train_job
+
+        pod = PodPlacement(
+            env=task_config.env or (),
+            tolerations=task_config.tolerations or (),
+            node_selector=task_config.node_selector or {},
+            resources=task_config.resources or {},
+        )
+        asked = TrainRequest(
+            job=request.job,
+            key=request.key,
+            pipeline_run=request.pipeline_run,
+            image=config.kubeflow.worker_image,
+            git_commit=request.git_commit,
+        )
+        launch_train_job(asked, config.placement, pod)
+
+    return launch

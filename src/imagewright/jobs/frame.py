@@ -14,7 +14,7 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ from imagewright.errors import Problem
 from imagewright.jobs.action import action_key, check_inputs, sections_of
 from imagewright.jobs.environment import JobEnvironment, read_environment
 from imagewright.jobs.job import Job, JobContext, JobError, JobInput, Outcome, load_job
+from imagewright.jobs.node_request import NodeRequest, find_result, forget_result, read_result, write_request
 from imagewright.jobs.ranks import check_distributed, hear_decision, is_follower, own_output, tell_followers
 from imagewright.jobs.state import StepState
 from imagewright.storage import Lease, Store, store_from_environment
@@ -49,8 +50,21 @@ class JobResult:
     report: Path | None = None
 
 
-def run_job(name: str, config: Config, inputs: Mapping[str, Record], output: Path, environ: Mapping[str, str] = os.environ) -> JobResult:
+Launch = Callable[[NodeRequest], None]
+"""Runs the body of a job elsewhere, on the nodes of a TrainJob; returns when its record lies in the store."""
+
+
+def run_job(
+    name: str,
+    config: Config,
+    inputs: Mapping[str, Record],
+    output: Path,
+    environ: Mapping[str, str] = os.environ,
+    launch: Launch | None = None,
+) -> JobResult:
     """Runs one job, or returns its earlier record, and writes the record to `output`.
+
+    launch: where the body runs when not in this process; lookup, lease and the final entry stay here.
 
     Raises JobError for wrong inputs; errors of the job itself pass through unchanged after they are noted in the step's state.
     """
@@ -63,7 +77,7 @@ def run_job(name: str, config: Config, inputs: Mapping[str, Record], output: Pat
         check_distributed(job, environ)
         store = store_from_environment(environ)
         key = action_key(job, config, inputs, source_file(module), environment.image_digest) if job.keyed else ""
-        frame = Frame(job, module, config, inputs, environment, store, key, state)
+        frame = Frame(job, module, config, inputs, environment, store, key, state, launch)
         if follows:
             return frame.follow()
         result = frame.find_or_run()
@@ -86,6 +100,7 @@ class Frame:
     store: Store
     key: str
     state: StepState
+    launch: Launch | None = None
 
     @property
     def entry(self) -> str:
@@ -149,10 +164,37 @@ class Frame:
         return JobResult(Record(job=self.job.name, kind=self.job.kind, digest="", action_key=self.key), cached=False)
 
     def run(self, lease: Lease | None = None) -> JobResult:
-        """Runs the job's body and publishes: payload, record, action entry, in this order."""
+        """Runs the job's body, here or on its nodes, and makes its record the result of this key."""
         self.state.write("running", key=self.key)
-        fix_threads(self.config.threads)
+        result = self.run_body(lease) if self.launch is None else self.run_elsewhere(self.launch)
+        if lease is not None:
+            lease.check()
+        if self.key:
+            self.store.put_named(self.entry, result.record.model_dump_json().encode())
+        return result
+
+    def run_elsewhere(self, launch: Launch) -> JobResult:
+        """Leaves what the nodes need in the store, waits for them, and takes the record their first process left there."""
+        request = NodeRequest(
+            job=self.job.name,
+            key=self.key,
+            config=self.config,
+            inputs=dict(self.inputs),
+            pipeline_run=self.environment.pipeline_run,
+            image_digest=self.environment.image_digest,
+            git_commit=self.environment.git_commit,
+        )
+        if self.force:
+            forget_result(self.store, self.key)
+        if find_result(self.store, self.key) is None:  # an earlier launcher may have died after its nodes had finished
+            write_request(self.store, request)
+            launch(request)
+        return JobResult(read_result(self.store, self.key), cached=False)
+
+    def run_body(self, lease: Lease | None = None) -> JobResult:
+        """Runs the job's body in this process and publishes its payload and record; the action entry is the caller's."""
         started = time.monotonic()
+        fix_threads(self.config.threads)
         work = self.work
         output = work / "output"
         shutil.rmtree(output, ignore_errors=True)
@@ -166,8 +208,6 @@ class Frame:
             self.log_outcome(run, record, outcome)
             if outcome.report is not None and self.environment.run_folder is not None:
                 shutil.copyfile(outcome.report, self.environment.run_folder / outcome.report.name)
-        if self.key:
-            self.store.put_named(self.entry, record.model_dump_json().encode())
         return JobResult(record, cached=False, report=outcome.report)
 
     @cached_property
@@ -223,7 +263,7 @@ class Frame:
 
     def fetch(self, record: Record) -> Path:
         """Downloads a payload once per machine; later jobs find it in the cache beside the work folders."""
-        target = self.environment.work_root.parent / "payloads" / record.digest
+        target = self.payload_path(record)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             with (target.parent / f".{record.digest}.lock").open("w") as lock:
@@ -231,6 +271,10 @@ class Frame:
                 if not target.exists():
                     self.store.get(record.digest, target)
         return target
+
+    def payload_path(self, record: Record) -> Path:
+        """Where a payload lies on this machine once it is downloaded."""
+        return self.environment.work_root.parent / "payloads" / record.digest
 
     def open_run(self, work: Path) -> JobRun:
         """The job's MLflow run, nested under the pipeline's; metrics wait on disk while the server is away."""

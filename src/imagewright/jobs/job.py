@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 
 # Modules of this package that are the frame itself; every other one is a job.
-FRAME_MODULES = frozenset({"action", "code_digest", "component", "environment", "frame", "job", "parent_watch", "ranks", "state"})
+FRAME_MODULES = frozenset(
+    {"action", "code_digest", "component", "environment", "frame", "job", "node", "node_request", "parent_watch", "ranks", "state"}
+)
 
 
 class JobError(InputError):

@@ -1,0 +1,28 @@
+"""Encoded data to base weights."""
+
+from collections.abc import Callable
+from typing import Any
+
+from imagewright_components.training.pretrain_dit import launcher
+from imagewright_components.training.pretrain_dit.component import pretrain_dit
+from imagewright_pipelines.placement import place, place_launcher
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Model
+
+from imagewright.config.placement import PlacementConfig
+
+
+def build(placement: PlacementConfig) -> Callable[..., Any]:
+    """Builds the pipeline with every task placed; on more than one node the step launches a TrainJob."""
+
+    @dsl.pipeline(name="pretraining")
+    def pretraining(config: str, latents: Input[Dataset], vae: Input[Model]) -> Model:
+        """Pretrains the base model.
+
+        1. pretrain-dit: flow matching, one resolution after another
+        """
+        if placement.train_job.num_nodes > 1:
+            return place_launcher(launcher.pretrain_dit(config=config, latents=latents, vae=vae), placement).outputs["base"]
+        return place(pretrain_dit(config=config, latents=latents, vae=vae), "train", placement).outputs["base"]
+
+    return pretraining
