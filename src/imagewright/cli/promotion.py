@@ -35,18 +35,20 @@ def promote(
     repair: Annotated[bool, typer.Option("--repair", help="Only point the champion alias at what the promotion log says.")] = False,
 ) -> None:
     """Judge a version and, when it passes, make it champion. Exits with 1 and the reasons when it is refused."""
+    from imagewright.launch.rollout import open_rollout
     from imagewright.tracking.models import parse_reference
     from imagewright.tracking.promotion import Promoter
 
     model, version = parse_reference(reference)
     registry = registry_from_environment()
-    promoter, console = Promoter(store_from_environment(), registry), Console()
+    config = load_recipe(recipe)
+    promoter, console = Promoter(store_from_environment(), registry, open_rollout(config.rollout)), Console()
     if repair:
         before, now = promoter.repair(model)
         said = "the log is empty" if now is None else f"{model}@{now} is champion"
         console.print(f"{said}; the alias {'was right' if before == now else f'pointed at {before}'}", markup=False, highlight=False)
         return
-    rules = load_recipe(gate, model=GateConfig) if gate else load_recipe(recipe).gate
+    rules = load_recipe(gate, model=GateConfig) if gate else config.gate
     decision = promoter.promote(registry.get(model, version), rules, dry_run=dry_run, approved_by=approved_by, reason=reason)
     print_decision(console, decision, dry_run)
     if not decision.passed:

@@ -21,6 +21,7 @@ from imagewright.config.model import ModelConfig
 from imagewright.config.placement import PlacementConfig
 from imagewright.config.preferences import PreferencesConfig
 from imagewright.config.pretrain import PretrainConfig
+from imagewright.config.rollout import RolloutConfig
 from imagewright.config.serving import ServingConfig
 from imagewright.config.sft import SftConfig
 from imagewright.config.text_encoder import TextEncoderConfig
@@ -73,6 +74,8 @@ class Config(Section):
     """The language model that expands short prompts."""
     serving: ServingConfig = ServingConfig()
     """The bundle's sampler and the limits of the image server."""
+    rollout: RolloutConfig = RolloutConfig()
+    """How a promotion reaches the servers of a cluster."""
     placement: PlacementConfig = PlacementConfig()
     """Node pools, accelerators and secrets of each class of jobs."""
     kubeflow: KubeflowConfig = KubeflowConfig()

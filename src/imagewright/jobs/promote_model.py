@@ -16,7 +16,7 @@ JOB = Job(
     kind="results",
     inputs=("bundle", "results"),
     optional_inputs=("base", "sft", "dpo", "turbo"),
-    sections=("gate",),
+    sections=("gate", "rollout"),
     keyed=False,
 )
 
@@ -24,6 +24,7 @@ JOB = Job(
 def run(context: JobContext) -> Outcome:
     """Registers the furthest model given, attaches its scores, and promotes it; a refusal is an outcome with its reasons, not an error."""
     from imagewright.evaluation.results import read_results
+    from imagewright.launch.rollout import open_rollout
     from imagewright.tracking.models import ModelOrigin, ModelRegistry
     from imagewright.tracking.promotion import Promoter
     from imagewright.tracking.scores import Score
@@ -44,7 +45,9 @@ def run(context: JobContext) -> Outcome:
     origin = ModelOrigin(parent=parent, recipe=context.config.name, git_commit=bundle.git_commit, image=bundle.image_digest)
     version = registry.register(lineage, bundle.digest, origin, scores)
     registry.log_scores(version, {}, {score.suite: evidence.digest for score in (row.scores if row else ())})
-    decision = Promoter(context.store, registry).promote(registry.get(lineage, str(version.version)), context.config.gate)
+    decision = Promoter(context.store, registry, open_rollout(context.config.rollout)).promote(
+        registry.get(lineage, str(version.version)), context.config.gate
+    )
     for verdict in decision.verdicts:
         context.console.print(f"{'pass' if verdict.passed else 'FAIL'} {verdict.rule}: {verdict.reason}", markup=False)
     verdicts = [{"rule": verdict.rule, "passed": verdict.passed, "reason": verdict.reason} for verdict in decision.verdicts]

@@ -95,7 +95,8 @@ def build_train_job(request: TrainRequest, placement: PlacementConfig, pod: PodP
             runtimePatches=[models.TrainerV1alpha1RuntimePatch.from_dict(runtime_patch(placement, handed))],
         ),
     )
-    return without_empty(built.to_dict())
+    plain: Tree = without_empty(built.to_dict())
+    return plain
 
 
 def environment(request: TrainRequest, pod: PodPlacement) -> list[Tree]:

@@ -10,7 +10,7 @@ import datetime
 import json
 import uuid
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from pydantic import Field, ValidationError
 
@@ -119,16 +119,42 @@ class PromotionLog:
         return [int(name) for name in names if name.isdigit()]
 
 
+class Rollout(Protocol):
+    """What promotion asks of the servers."""
+
+    def try_out(self, digest: str) -> Verdict:
+        """Gives the version of this payload real requests, step by step; takes them back when it fails, and says which it was."""
+
+    def withdraw(self) -> None:
+        """Called when a version did not become champion: the stable servers have all requests."""
+
+    def settle(self, digest: str) -> None:
+        """Called when the version is champion: the stable servers take over from the canary."""
+
+
 class Promoter:
     """Promotes, rolls back and repairs the models of one registry and one store."""
 
-    def __init__(self, store: Store, registry: ModelRegistry) -> None:
-        self._store, self._registry = store, registry
+    def __init__(self, store: Store, registry: ModelRegistry, rollout: Rollout | None = None) -> None:
+        """rollout: tries a version on the servers before it becomes champion, and ends the trial afterwards."""
+        self._store, self._registry, self._rollout = store, registry, rollout
 
     def promote(
         self, candidate: ModelVersion, gate: GateConfig, *, dry_run: bool = False, approved_by: str = "", reason: str = ""
     ) -> Decision:
         """Judges and, when every verdict passes, makes `candidate` champion. A lost race is judged again against the winner."""
+        decision: Decision | None = None
+        try:
+            decision = self._promote(candidate, gate, dry_run, approved_by, reason)
+        finally:
+            # Whatever kept it from becoming champion after its trial - a lost race, an error - it may not keep its requests.
+            if self._rollout is not None and not dry_run and (decision is None or not decision.passed):
+                self._rollout.withdraw()
+        if self._rollout is not None and decision.entry is not None:
+            self._rollout.settle(candidate.digest)
+        return decision
+
+    def _promote(self, candidate: ModelVersion, gate: GateConfig, dry_run: bool, approved_by: str, reason: str) -> Decision:
         log = PromotionLog(self._store, candidate.model)
         for _ in range(MAX_LOST_RACES):
             champion = log.last()
@@ -141,6 +167,12 @@ class Promoter:
             decision = Decision(candidate, champion, verdicts, None)
             if dry_run or not decision.passed:
                 return decision
+            if self._rollout is not None:
+                # The last judge is the traffic itself: only a version that served it is written into the log.
+                verdicts = (*verdicts, self._rollout.try_out(candidate.digest))
+                decision = Decision(candidate, champion, verdicts, None)
+                if not decision.passed:
+                    return decision
             evidence = self._store.put_bytes(evidence_bundle(candidate, champion, scores, gate, verdicts))
             entry = new_entry("promote", candidate, champion, verdicts, evidence=evidence, approved_by=approved_by, reason=reason)
             if log.append(entry):

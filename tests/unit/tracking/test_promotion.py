@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 
 from imagewright.config.gate import GateConfig
 from imagewright.storage import Store, open_store
+from imagewright.tracking.gate import Verdict
 from imagewright.tracking.models import CHAMPION, ModelError, ModelOrigin, ModelRegistry, ModelVersion
 from imagewright.tracking.promotion import Promoter, PromotionLog
 from imagewright.tracking.scores import Score
@@ -57,6 +58,43 @@ def test_the_first_version_that_passes_becomes_champion_with_its_evidence(
     evidence = json.loads(store.read_bytes(decision.entry.evidence, 1 << 20))
     assert evidence["scores"][OVERALL]["value"] == 0.5
     assert [verdict["passed"] for verdict in evidence["verdicts"]] == [True, True]
+
+
+class Servers:
+    """Notes what promotion asks of the servers, and whether the log named a champion at that moment."""
+
+    def __init__(self, store: Store, passes: bool) -> None:
+        self.store, self.passes, self.asked = store, passes, []
+
+    def note(self, what: str) -> None:
+        self.asked.append((what, PromotionLog(self.store, "turbo").last() is not None))
+
+    def try_out(self, digest: str) -> Verdict:
+        self.note(f"try {digest[:4]}")
+        return Verdict(rule="rollout", passed=self.passes, reason="probed")
+
+    def withdraw(self) -> None:
+        self.note("withdraw")
+
+    def settle(self, digest: str) -> None:
+        self.note(f"settle {digest[:4]}")
+
+
+@pytest.mark.parametrize("passes", [True, False])
+def test_only_a_version_that_served_requests_becomes_champion(store: Store, registry: ModelRegistry, passes: bool) -> None:
+    version = make(store, registry, "one")
+    servers, short = Servers(store, passes), version.digest[:4]
+    decision = Promoter(store, registry, servers).promote(version, OPEN)
+    assert decision.passed is passes
+    assert decision.verdicts[-1].rule == "rollout"
+    expected = [(f"try {short}", False), (f"settle {short}", True)] if passes else [(f"try {short}", False), ("withdraw", False)]
+    assert servers.asked == expected
+
+
+def test_a_version_that_fails_its_gate_gets_no_request(store: Store, registry: ModelRegistry) -> None:
+    servers = Servers(store, passes=True)
+    Promoter(store, registry, servers).promote(make(store, registry, "one"), GateConfig(floors={OVERALL: 0.9}))
+    assert not any(what.startswith("try") for what, _ in servers.asked)
 
 
 def test_a_refusal_says_why_and_changes_nothing(store: Store, registry: ModelRegistry, promoter: Promoter) -> None:
