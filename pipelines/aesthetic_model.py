@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from imagewright_components.training.train_aesthetic.component import train_aesthetic
+from imagewright_pipelines.by_name import by_name
 from imagewright_pipelines.placement import place
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Model
@@ -23,3 +24,8 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
         return place(train_aesthetic(config=config, curated=curated), "train", placement).outputs["aes"]
 
     return aesthetic_model
+
+
+def build_by_name(placement: PlacementConfig) -> Callable[..., Any]:
+    """The pipeline on records of earlier work."""
+    return by_name(build(placement), placement, datasets=("curated",))

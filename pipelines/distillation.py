@@ -5,6 +5,7 @@ from typing import Any
 
 from imagewright_components.evaluation.measure_drift.component import measure_drift
 from imagewright_components.training.distill_turbo.component import distill_turbo
+from imagewright_pipelines.by_name import by_name
 from imagewright_pipelines.placement import place
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Model
@@ -30,3 +31,8 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
         return turbo
 
     return distillation
+
+
+def build_by_name(placement: PlacementConfig) -> Callable[..., Any]:
+    """The pipeline on records of earlier work."""
+    return by_name(build(placement), placement, datasets=("latents", "curated"), models=("model", "experts", "vae"))

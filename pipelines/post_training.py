@@ -9,6 +9,7 @@ from imagewright_components.evaluation.evaluate_aesthetic.component import evalu
 from imagewright_components.training.align_dpo.component import align_dpo
 from imagewright_components.training.finetune_sft.component import finetune_sft
 from imagewright_components.training.judge_alignment.component import judge_alignment
+from imagewright_pipelines.by_name import by_name
 from imagewright_pipelines.placement import place
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Model
@@ -53,3 +54,8 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
         return TunedModel(sft=sft, sft_data=data.outputs["sft_data"], dpo=dpo, aligned=judged.outputs["aligned"])
 
     return post_training
+
+
+def build_by_name(placement: PlacementConfig) -> Callable[..., Any]:
+    """The pipeline on records of earlier work."""
+    return by_name(build(placement), placement, datasets=("curated", "latents"), models=("base", "vae", "aes"))

@@ -5,6 +5,7 @@ from typing import Any
 
 from imagewright_components.training.pretrain_dit import launcher
 from imagewright_components.training.pretrain_dit.component import pretrain_dit
+from imagewright_pipelines.by_name import by_name
 from imagewright_pipelines.placement import place, place_launcher
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Model
@@ -26,3 +27,8 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
         return place(pretrain_dit(config=config, latents=latents, vae=vae), "train", placement).outputs["base"]
 
     return pretraining
+
+
+def build_by_name(placement: PlacementConfig) -> Callable[..., Any]:
+    """The pipeline on records of earlier work."""
+    return by_name(build(placement), placement, datasets=("latents",))

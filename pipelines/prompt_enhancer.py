@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from imagewright_components.training.train_enhancer.component import train_enhancer
+from imagewright_pipelines.by_name import by_name
 from imagewright_pipelines.placement import place
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Model
@@ -23,3 +24,8 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
         return place(train_enhancer(config=config, curated=curated), "train", placement).outputs["enhancer"]
 
     return prompt_enhancer
+
+
+def build_by_name(placement: PlacementConfig) -> Callable[..., Any]:
+    """The pipeline on records of earlier work."""
+    return by_name(build(placement), placement, datasets=("curated",))

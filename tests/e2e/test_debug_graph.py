@@ -108,6 +108,18 @@ def test_a_changed_setting_reruns_exactly_what_reads_it(finished: Laptop) -> Non
     assert finished.done_in("fourth") == {"export-bundle"} | ALWAYS
 
 
+def test_a_stage_runs_by_itself_on_records_of_an_earlier_run(finished: Laptop) -> None:
+    given = ("--input", "latents=first/encode-latents")
+    finished.call("run", "pretraining", "--name", "alone", *given)
+    assert finished.steps("alone")["pretrain-dit"]["status"] == "cached"
+    assert finished.steps("alone")["pretrain-dit"]["digest"] == finished.steps("first")["pretrain-dit"]["digest"]
+    models = [f"{name}=first/{job}" for name, job in (("base", "pretrain-dit"), ("vae", "train-vae"), ("turbo", "distill-turbo"))]
+    reported = [part for pair in (*models, "curated=first/curate-manifest") for part in ("--input", pair)]
+    finished.call("run", "evaluation", "--name", "judged", *reported)
+    assert finished.steps("judged")["evaluate-models"]["counts"]["num_models"] == 2
+    finished.call("run", "pretraining", expect=2)
+
+
 def test_runs_status_and_logs_tell_what_happened(finished: Laptop) -> None:
     assert "succeeded" in finished.call("runs")
     assert "pretrain-dit" in finished.call("status", "first")

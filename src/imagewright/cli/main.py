@@ -8,7 +8,24 @@ from collections.abc import Callable
 import typer
 from rich.console import Console
 
-from imagewright.cli import aes, annotate, backup, compare, config, data, demo, doctor, job, plan, promotion, run, serve, stack, store
+from imagewright.cli import (
+    aes,
+    annotate,
+    backup,
+    compare,
+    config,
+    data,
+    demo,
+    doctor,
+    job,
+    plan,
+    promotion,
+    run,
+    schedule,
+    serve,
+    stack,
+    store,
+)
 from imagewright.errors import InputError
 
 EXIT_BAD_INPUT = 2
@@ -33,7 +50,7 @@ app.command("demo")(demo.demo)
 app.command("compare")(compare.compare)
 app.command("serve")(serve.serve)
 VERBS: tuple[Callable[..., None], ...] = (
-    *(run.run, run.runs, run.cancel, run.resume),
+    *(run.run, run.runs, run.cancel, run.resume, schedule.schedule),
     *(stack.up, stack.down, stack.status, stack.logs, doctor.doctor),
     *(promotion.promote, promotion.rollback, promotion.lineage),
 )

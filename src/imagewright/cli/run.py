@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,7 @@ from imagewright.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from imagewright.launch.ir import PipelineIR
+    from imagewright.storage.records import Record
 
 KUBEFLOW_POLL_SECONDS = 5.0
 RunName = Annotated[str, typer.Argument(help="Run id, an unambiguous beginning of it, or `latest`.")]
@@ -44,11 +46,15 @@ def run(
         str, typer.Option("--from", help="Run this job and all after it again; everything before must be done already.")
     ] = "",
     until: Annotated[str, typer.Option("--until", help="Stop after this job.")] = "",
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", help="NAME=name@revision, RUN/JOB, a payload digest or a record file; repeatable.")
+    ] = None,
     name: Annotated[str, typer.Option("--name", help="Name of the run; made from the time when left out.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the steps and stop.")] = False,
 ) -> None:
     """Run a pipeline and watch it. Steps that are done already are not run again."""
     from imagewright.launch import local
+    from imagewright.launch.inputs import resolve_inputs
     from imagewright.launch.pipelines import compile_pipeline
 
     config = load_recipe(recipe, overrides or [])
@@ -64,26 +70,27 @@ def run(
         for job in jobs:
             console.print(f"{job}{' (again)' if job in forced else ''}", highlight=False)
         return
-    if on is Place.kfp:
-        run_on_kubeflow(compiled, config, name, console)
-        return
-    if config.placement.train_job.num_nodes > 1:
+    if on is Place.local and config.placement.train_job.num_nodes > 1:
         fix = "--on kfp, or --set placement.train_job.num_nodes=1"
         raise InputError(Problem("placement.train_job.num_nodes", "needs a cluster", config.placement.train_job.num_nodes, fix))
-    environment = job_environment(console)
-    folder = local.create(home_folder(), compiled, config, name, forced, frozenset(jobs) - forced if from_job else frozenset())
+    environment = job_environment(console) if on is Place.local else {}
+    records = resolve_inputs(compiled, inputs or [], {**os.environ, **environment})
+    if on is Place.kfp:
+        run_on_kubeflow(compiled, config, name, console, records)
+        return
+    folder = local.create(home_folder(), compiled, config, name, forced, frozenset(jobs) - forced if from_job else frozenset(), records)
     console.print(f"run {folder.run_id}: {pipeline} with recipe {config.name}, {len(jobs)} steps", highlight=False)
     finish(local.watch(folder, local.start(folder, environment), console), folder.path, console)
 
 
-def run_on_kubeflow(compiled: PipelineIR, config: Config, name: str, console: Console) -> None:
+def run_on_kubeflow(compiled: PipelineIR, config: Config, name: str, console: Console, inputs: Mapping[str, Record]) -> None:
     """Submits to the configured cluster and prints every change of a task until the run ends."""
     from imagewright.jobs.environment import git_commit
     from imagewright.launch.kubeflow import Kubeflow
 
     kubeflow = Kubeflow(config.kubeflow)
     commit = git_commit() or "unversioned"
-    run_id = kubeflow.submit(compiled, config, name or f"{compiled.name} {config.name}", commit)
+    run_id = kubeflow.submit(compiled, config, name or f"{compiled.name} {config.name}", commit, inputs)
     console.print(f"run {run_id} on {config.kubeflow.url}", highlight=False)
     seen: dict[str, str] = {}
     try:

@@ -5,6 +5,7 @@ Artifacts are duck-typed (`path`, `metadata`, `log_metric`), so jobs stay free o
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any, Protocol
 
 from imagewright.config import Config
 from imagewright.config.recipe import parse_recipe, validate
+from imagewright.errors import Problem
 from imagewright.jobs.frame import Launch, run_job
+from imagewright.jobs.job import JobError
 from imagewright.jobs.node_request import NodeRequest
 from imagewright.jobs.parent_watch import watch_parent
-from imagewright.storage.records import Record, read_record
+from imagewright.storage.records import Record, parse_record, read_record, write_record
 
 
 class Artifact(Protocol):
@@ -30,6 +33,10 @@ class MetricsArtifact(Artifact, Protocol):
 
     def log_metric(self, metric: str, value: float) -> None:
         """Shows one figure in the Kubeflow UI."""
+
+
+NOT_GIVEN = "not-given"
+"""Job name in the record of an optional input that a pipeline was run without."""
 
 
 class TaskConfig(Protocol):
@@ -57,7 +64,8 @@ def run_component(
     """
     watch_parent()
     resolved: Config = validate(parse_recipe(config, "the pipeline's config parameter"))
-    records = {name: read_record(Path(artifact.path)) for name, artifact in inputs.items() if artifact is not None}
+    given = {name: read_record(Path(artifact.path)) for name, artifact in inputs.items() if artifact is not None}
+    records = {name: record for name, record in given.items() if record.job != NOT_GIVEN}
     launch = None if task_config is None else train_job_launch(resolved, task_config)
     result = run_job(job, resolved, records, Path(output.path), launch=launch)
     record = result.record
@@ -67,6 +75,20 @@ def run_component(
     if report is not None and result.report is not None:
         shutil.copyfile(result.report, report.path)
     return record
+
+
+def import_record(inputs: str, name: str, optional: bool, output: Artifact) -> None:
+    """Hands one of the records in `inputs` (JSON, name -> record) on; an optional one that is not there is marked as not given.
+
+    Raises JobError when a required one is missing.
+    """
+    given = json.loads(inputs)
+    if name not in given and not optional:
+        raise JobError(Problem("--input", "misses a record this pipeline needs", name, f"--input {name}=..."))
+    absent = Record(job=NOT_GIVEN, kind="none", digest="")
+    record = parse_record(json.dumps(given[name]), name) if name in given else absent
+    write_record(record, Path(output.path))
+    output.metadata.update({"digest": record.digest, "revision": record.revision})
 
 
 def train_job_launch(config: Config, task_config: TaskConfig) -> Launch:

@@ -13,7 +13,17 @@ import yaml
 from imagewright.errors import InputError, Problem
 
 Tree = dict[str, Any]
+IMPORTS = {"import-dataset": "dataset", "import-model": "model"}
+"""Tasks that only hand a record on, and its kind."""
 EXIT_STRATEGY = "ALL_UPSTREAM_TASKS_COMPLETED"
+
+
+@dataclass(frozen=True)
+class DeclaredInput:
+    """A record a pipeline is fed with. kind: `dataset` or `model`."""
+
+    kind: str
+    required: bool
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,19 @@ class PipelineIR:
         """`job` and every job after it: all that follow it in the data flow, across nested pipelines."""
         return frozenset(reached(self.spec, self.spec["root"]["dag"], job, frozenset())[0])
 
+    def inputs(self) -> dict[str, DeclaredInput]:
+        """Records this pipeline is fed with, by name."""
+        found = {}
+        for component in self.spec["components"].values():
+            for task in component.get("dag", {}).get("tasks", {}).values():
+                kind = IMPORTS.get(job_name(self.spec, leaf)) if "executorLabel" in (leaf := component_of(self.spec, task)) else None
+                if kind is not None:
+                    constants = {
+                        name: value.get("runtimeValue", {}).get("constant") for name, value in task["inputs"]["parameters"].items()
+                    }
+                    found[str(constants["name"])] = DeclaredInput(kind, not constants["optional"])
+        return found
+
     def until(self, job: str) -> PipelineIR:
         """This pipeline pruned to `job` and its ancestors, with the exit handler."""
         known = self.jobs()
@@ -61,12 +84,12 @@ def parse_ir(text: str) -> PipelineIR:
 
 
 def walk(spec: Tree, dag: Tree) -> Iterator[tuple[str, str]]:
-    """Yields (job name, executor label) of every leaf task below `dag`, in an order that respects dependencies."""
+    """Yields (job name, executor label) of every job below `dag`, in an order that respects dependencies. Imported records are no jobs."""
     for name in ordered(dag["tasks"]):
         component = component_of(spec, dag["tasks"][name])
         if "dag" in component:
             yield from walk(spec, component["dag"])
-        else:
+        elif job_name(spec, component) not in IMPORTS:
             yield job_name(spec, component), component["executorLabel"]
 
 

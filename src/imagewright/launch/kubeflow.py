@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +20,10 @@ from urllib3.exceptions import HTTPError
 from imagewright.config import Config
 from imagewright.config.kubeflow import KubeflowConfig
 from imagewright.errors import InputError, Problem
+from imagewright.launch.inputs import run_parameters
 from imagewright.launch.ir import PipelineIR
+from imagewright.launch.schedule import Concurrency
+from imagewright.storage.records import Record
 
 SYMBOLIC_IMAGE = "imagewright-worker"
 FINISHED = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"})
@@ -70,6 +73,7 @@ class Kubeflow:
         self.pipelines = kfp_server_api.PipelineServiceApi(client)
         self.uploads = kfp_server_api.PipelineUploadServiceApi(client)
         self.runs = kfp_server_api.RunServiceApi(client)
+        self.recurring = kfp_server_api.RecurringRunServiceApi(client)
         self.experiments = kfp_server_api.ExperimentServiceApi(client)
 
     def read_token(self, settings: Any) -> None:
@@ -91,7 +95,7 @@ class Kubeflow:
             fix = "check the address, or: kubectl port-forward -n kubeflow svc/ml-pipeline 8888"
             raise KubeflowError(Problem("kubeflow.url", rule, self.config.url, fix)) from error
 
-    def submit(self, pipeline: PipelineIR, config: Config, name: str, version: str) -> str:
+    def submit(self, pipeline: PipelineIR, config: Config, name: str, version: str, inputs: Mapping[str, Record] | None = None) -> str:
         """Creates a run and returns its id. `version`, a git commit, names the pipeline version; an equal one is used again."""
         pinned = pin_images(pipeline, self.config.worker_image)
         pipeline_id, version_id = self.ensure_version(pinned, version)
@@ -101,10 +105,46 @@ class Kubeflow:
             pipeline_version_reference=kfp_server_api.V2beta1PipelineVersionReference(
                 pipeline_id=pipeline_id, pipeline_version_id=version_id
             ),
-            runtime_config=kfp_server_api.V2beta1RuntimeConfig(parameters={"config": config.model_dump_json()}),
+            runtime_config=kfp_server_api.V2beta1RuntimeConfig(parameters=run_parameters(config, inputs)),
             service_account=self.config.service_account or None,
         )
         return str(self.call(self.runs.run_service_create_run, run).run_id)
+
+    def schedule(
+        self,
+        pipeline: PipelineIR,
+        config: Config,
+        name: str,
+        version: str,
+        cron: str,
+        concurrency: Concurrency,
+        inputs: Mapping[str, Record] | None = None,
+    ) -> str:
+        """Creates a recurring run with one run at a time and returns its id. Raises KubeflowError for `replace`, which KFP does not have.
+
+        queue makes up for occasions that passed while a run went on; refuse drops them.
+        """
+        if concurrency is Concurrency.replace:
+            fix = "--concurrency queue or refuse, or --on local"
+            raise KubeflowError(Problem("--concurrency", "cannot be replace on Kubeflow Pipelines", concurrency.value, fix))
+        pinned = pin_images(pipeline, self.config.worker_image)
+        pipeline_id, version_id = self.ensure_version(pinned, version)
+        seconds_first = f"0 {cron}"  # KFP's cron has a field for seconds
+        recurring = kfp_server_api.V2beta1RecurringRun(
+            display_name=name,
+            experiment_id=self.ensure_experiment(),
+            pipeline_version_reference=kfp_server_api.V2beta1PipelineVersionReference(
+                pipeline_id=pipeline_id, pipeline_version_id=version_id
+            ),
+            runtime_config=kfp_server_api.V2beta1RuntimeConfig(parameters=run_parameters(config, inputs)),
+            service_account=self.config.service_account or None,
+            namespace=self.config.namespace or None,
+            trigger=kfp_server_api.V2beta1Trigger(cron_schedule=kfp_server_api.V2beta1CronSchedule(cron=seconds_first)),
+            max_concurrency="1",
+            no_catchup=concurrency is Concurrency.refuse,
+            mode="ENABLE",
+        )
+        return str(self.call(self.recurring.recurring_run_service_create_recurring_run, recurring).recurring_run_id)
 
     def ensure_version(self, pipeline: PipelineIR, version: str) -> tuple[str, str]:
         """Ids of the pipeline and of the version with this name; uploads what is missing."""

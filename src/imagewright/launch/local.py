@@ -19,9 +19,11 @@ from rich.live import Live
 from imagewright.config import Config
 from imagewright.errors import InputError, Problem
 from imagewright.jobs.environment import git_commit
+from imagewright.launch.inputs import run_parameters
 from imagewright.launch.ir import PipelineIR
 from imagewright.launch.progress import table
 from imagewright.launch.runs import RunFolder, create_run
+from imagewright.storage.records import Record
 
 POLL_SECONDS = 0.2
 PLAIN_POLL_SECONDS = 0.5
@@ -35,8 +37,9 @@ def create(
     name: str = "",
     forced: frozenset[str] = frozenset(),
     required: frozenset[str] = frozenset(),
+    inputs: Mapping[str, Record] | None = None,
 ) -> RunFolder:
-    """Writes the folder of a new run: the IR, its one parameter and what `--from` asks."""
+    """Writes the folder of a new run: the IR, its parameters and what `--from` asks."""
     facts = {
         "pipeline": pipeline.name,
         "recipe": config.name,
@@ -44,7 +47,7 @@ def create(
         "force": sorted(forced),
         "require_cached": sorted(required),
         "git_commit": git_commit(),
-        "parameters": {"config": config.model_dump_json()},
+        "parameters": run_parameters(config, inputs),
     }
     return create_run(home, name, pipeline.to_yaml(), facts)
 

@@ -16,6 +16,7 @@ from imagewright.config import Config
 from imagewright.config.kubeflow import KubeflowConfig
 from imagewright.launch.ir import PipelineIR
 from imagewright.launch.kubeflow import Kubeflow, KubeflowError, pin_images
+from imagewright.launch.schedule import Concurrency
 
 IMAGE = "registry.example/imagewright-worker@sha256:" + "a" * 64
 PIPELINE = PipelineIR(
@@ -43,6 +44,7 @@ class Cluster(ThreadingHTTPServer):
         self.runs: dict[str, dict[str, Any]] = {}
         self.requests: list[tuple[str, str]] = []
         self.uploads: list[str] = []
+        self.recurring: list[dict[str, Any]] = []
         self.token = ""
         self.broken = 0
 
@@ -96,6 +98,9 @@ class Handler(BaseHTTPRequestHandler):
                 cluster.experiments.append(json.loads(body)["display_name"])
                 return self.answer({"experiment_id": "e-1", "display_name": cluster.experiments[-1]})
             return self.answer({"experiments": [{"experiment_id": "e-1", "display_name": name} for name in cluster.experiments]})
+        if path == "/recurringruns":
+            cluster.recurring.append(json.loads(body))
+            return self.answer({"recurring_run_id": "rr-1"})
         if path == "/runs":
             run = json.loads(body)
             run_id = f"r-{len(cluster.runs)}"
@@ -154,6 +159,17 @@ def test_a_run_is_watched_retried_and_ended(cluster: Cluster) -> None:
     assert kubeflow.look(run_id).is_finished
     kubeflow.retry(run_id)
     assert not kubeflow.look(run_id).is_finished
+
+
+def test_a_schedule_becomes_a_recurring_run(cluster: Cluster) -> None:
+    kubeflow = client(cluster)
+    for policy in (Concurrency.queue, Concurrency.refuse):
+        assert kubeflow.schedule(PIPELINE, Config(), "nightly", "c0ffee", "0 3 * * *", policy) == "rr-1"
+    assert [one["no_catchup"] for one in cluster.recurring] == [False, True]
+    first = cluster.recurring[0]
+    assert (first["trigger"], first["max_concurrency"], first["mode"]) == ({"cron_schedule": {"cron": "0 0 3 * * *"}}, "1", "ENABLE")
+    with pytest.raises(KubeflowError, match="cannot be replace"):
+        kubeflow.schedule(PIPELINE, Config(), "nightly", "c0ffee", "0 3 * * *", Concurrency.replace)
 
 
 def test_a_rotated_token_is_read_again(cluster: Cluster, tmp_path: Path) -> None:
