@@ -31,4 +31,4 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
 
 def build_by_name(placement: PlacementConfig) -> Callable[..., Any]:
     """The pipeline on records of earlier work."""
-    return by_name(build(placement), placement, datasets=("latents",))
+    return by_name(build(placement), placement, datasets=("latents",), models=("vae",), optional=("vae",))

@@ -109,7 +109,7 @@ def test_a_changed_setting_reruns_exactly_what_reads_it(finished: Laptop) -> Non
 
 
 def test_a_stage_runs_by_itself_on_records_of_an_earlier_run(finished: Laptop) -> None:
-    given = ("--input", "latents=first/encode-latents")
+    given = ("--input", "latents=first/encode-latents", "--input", "vae=first/train-vae")
     finished.call("run", "pretraining", "--name", "alone", *given)
     assert finished.steps("alone")["pretrain-dit"]["status"] == "cached"
     assert finished.steps("alone")["pretrain-dit"]["digest"] == finished.steps("first")["pretrain-dit"]["digest"]

@@ -70,9 +70,7 @@ def run(
         for job in jobs:
             console.print(f"{job}{' (again)' if job in forced else ''}", highlight=False)
         return
-    if on is Place.local and config.placement.train_job.num_nodes > 1:
-        fix = "--on kfp, or --set placement.train_job.num_nodes=1"
-        raise InputError(Problem("placement.train_job.num_nodes", "needs a cluster", config.placement.train_job.num_nodes, fix))
+    refuse_nodes(config, on)
     environment = job_environment(console) if on is Place.local else {}
     records = resolve_inputs(compiled, inputs or [], {**os.environ, **environment})
     if on is Place.kfp:
@@ -81,6 +79,13 @@ def run(
     folder = local.create(home_folder(), compiled, config, name, forced, frozenset(jobs) - forced if from_job else frozenset(), records)
     console.print(f"run {folder.run_id}: {pipeline} with recipe {config.name}, {len(jobs)} steps", highlight=False)
     finish(local.watch(folder, local.start(folder, environment), console), folder.path, console)
+
+
+def refuse_nodes(config: Config, on: Place) -> None:
+    """Training on several nodes needs a cluster."""
+    if on is Place.local and config.placement.train_job.num_nodes > 1:
+        fix = "--on kfp, or --set placement.train_job.num_nodes=1"
+        raise InputError(Problem("placement.train_job.num_nodes", "needs a cluster", config.placement.train_job.num_nodes, fix))
 
 
 def run_on_kubeflow(compiled: PipelineIR, config: Config, name: str, console: Console, inputs: Mapping[str, Record]) -> None:

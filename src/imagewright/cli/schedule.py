@@ -5,15 +5,19 @@ from __future__ import annotations
 import datetime
 import os
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from imagewright.cli.config import Overrides, Recipe
 from imagewright.cli.run import Place, home_folder, job_environment
-from imagewright.config import load_recipe
+from imagewright.config import Config, load_recipe
 from imagewright.errors import InputError, Problem
+
+if TYPE_CHECKING:
+    from imagewright.launch.ir import PipelineIR
+    from imagewright.launch.schedule import Concurrency
 
 
 def schedule(
@@ -42,20 +46,13 @@ def schedule(
     policy, console, title = Concurrency(concurrency), Console(), name or f"{pipeline}-{recipe}"
     config = load_recipe(recipe, overrides or [])
     compiled = compile_pipeline(pipeline, config)
-    now = datetime.datetime.now().astimezone()
-    by_clock = CronTrigger(cron, now) if cron else None
+    by_clock = CronTrigger(cron, datetime.datetime.now().astimezone()) if cron else None
     if on is Place.kfp:
-        from imagewright.jobs.environment import git_commit
-        from imagewright.launch.kubeflow import Kubeflow
-
         if by_clock is None:
             raise InputError(Problem("--on-revision", "needs --on local: Kubeflow knows no data revisions", on_revision, "use --cron"))
-        records = resolve_inputs(compiled, inputs or [], os.environ)
-        recurring = Kubeflow(config.kubeflow).schedule(compiled, config, title, git_commit() or "unversioned", cron, policy, records)
-        console.print(f"recurring run {recurring} on {config.kubeflow.url}", highlight=False)
+        schedule_on_kubeflow(compiled, config, title, cron, policy, inputs or [], console)
         return
-    environment = job_environment(console)
-    os.environ.update(environment)
+    os.environ.update(job_environment(console))
     resolve_inputs(compiled, inputs or [], os.environ)  # a wrong reference is refused now, not at night
     trigger: Trigger = by_clock or RevisionTrigger(lambda: newest_revision(on_revision), home_folder() / "schedules" / f"{title}.json")
     options = ["--recipe", recipe, *(f"--set={one}" for one in overrides or []), *(f"--input={one}" for one in inputs or [])]
@@ -72,6 +69,19 @@ def schedule(
     except KeyboardInterrupt:
         scheduler.close()
         say("ended")
+
+
+def schedule_on_kubeflow(
+    compiled: PipelineIR, config: Config, title: str, cron: str, policy: Concurrency, inputs: list[str], console: Console
+) -> None:
+    """Makes a recurring run and says its id."""
+    from imagewright.jobs.environment import git_commit
+    from imagewright.launch.inputs import resolve_inputs
+    from imagewright.launch.kubeflow import Kubeflow
+
+    records = resolve_inputs(compiled, inputs, os.environ)
+    recurring = Kubeflow(config.kubeflow).schedule(compiled, config, title, git_commit() or "unversioned", cron, policy, records)
+    console.print(f"recurring run {recurring} on {config.kubeflow.url}", highlight=False)
 
 
 def newest_revision(name: str) -> str:

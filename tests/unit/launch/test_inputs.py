@@ -48,9 +48,9 @@ def folder(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "required", "optional"),
     [
-        ("pretraining", {"latents"}, set()),
-        ("post_training", {"curated", "latents", "base", "vae", "aes"}, set()),
-        ("distillation", {"latents", "model", "experts"}, set()),
+        ("pretraining", {"latents"}, {"vae"}),
+        ("post_training", {"curated", "latents", "base", "vae"}, set()),
+        ("distillation", {"latents", "curated", "model", "experts", "vae"}, set()),
         ("prompt_enhancer", {"curated"}, set()),
         ("aesthetic_model", {"curated"}, set()),
         ("evaluation", {"curated", "base", "vae"}, {"sft", "dpo", "turbo"}),
@@ -77,7 +77,8 @@ def test_records_come_from_a_registry_a_run_a_digest_and_a_file(
     store.put_named("runs/monday/finetune-sft.json", record.model_dump_json().encode())
     write_record(record, tmp_path / "record.json")
     for reference in ("monday/finetune-sft", record.digest, record.uri, str(tmp_path / "record.json")):
-        found = resolve_inputs(distillation, [f"latents={revision}", f"model={reference}", f"experts={record.digest}"], environ)
+        others = [f"{name}={record.digest}" for name in ("experts", "vae")]
+        found = resolve_inputs(distillation, [f"latents={revision}", f"curated={dataset}", f"model={reference}", *others], environ)
         assert found["model"].digest == record.digest
     assert (found["latents"].digest, found["latents"].revision) == (dataset, "latents@v1")
     parameters = run_parameters(Config(), found)
