@@ -41,7 +41,7 @@ def schedule(
 
     if bool(cron) == bool(on_revision):
         raise InputError(Problem("schedule", "takes either --cron or --on-revision", cron or None, "--cron '0 3 * * *'"))
-    if concurrency not in set(Concurrency):
+    if concurrency not in {one.value for one in Concurrency}:
         raise InputError(Problem("--concurrency", "must be queue, refuse or replace", concurrency, "--concurrency queue"))
     policy, console, title = Concurrency(concurrency), Console(), name or f"{pipeline}-{recipe}"
     config = load_recipe(recipe, overrides or [])

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
@@ -21,7 +21,7 @@ MAX_STATE_BYTES = 1 << 16
 STOP_SECONDS = 60.0
 
 
-class Concurrency(StrEnum):
+class Concurrency(Enum):
     """What happens when a run is due and the one before it has not ended."""
 
     queue = "queue"
