@@ -49,7 +49,7 @@ def folder(path: Path) -> Path:
     ("name", "required", "optional"),
     [
         ("pretraining", {"latents"}, {"vae"}),
-        ("post_training", {"curated", "latents", "base", "vae"}, set()),
+        ("post_training", {"curated", "latents", "base", "vae", "aes"}, set()),
         ("distillation", {"latents", "curated", "model", "experts", "vae"}, set()),
         ("prompt_enhancer", {"curated"}, set()),
         ("aesthetic_model", {"curated"}, set()),
