@@ -6,6 +6,7 @@ Pure functions on RGB uint8 [H, W, 3]; the strength of each is fixed, so figures
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import cv2
 import numpy as np
@@ -38,8 +39,8 @@ def black_and_white(image: Pixels) -> Pixels:
 
 def watermark(image: Pixels) -> Pixels:
     """Half-transparent words in three diagonal places."""
-    layer = np.zeros(image.shape[:2], dtype=np.uint8)
-    height, width = layer.shape
+    height, width = image.shape[:2]
+    layer = np.zeros((height, width), dtype=np.uint8)
     for part in (0.25, 0.55, 0.85):
         write(layer, "SAMPLE", (round(width * (part - 0.2)), round(height * part)), height / 90)
     return blend(image, layer, 0.45)
@@ -58,7 +59,9 @@ def text_overlay(image: Pixels) -> Pixels:
 def jpeg(image: Pixels) -> Pixels:
     """JPEG of quality 12 and back."""
     _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return np.asarray(cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None, "what was just encoded can be read"
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 STRESSES: Mapping[str, Callable[[Pixels], Pixels]] = {
@@ -87,6 +90,6 @@ def blend(image: Pixels, layer: Pixels, opacity: float) -> Pixels:
     return to_uint8(image.astype(np.float32) * (1 - weight) + 255 * weight)
 
 
-def to_uint8(pixels: NDArray[np.float32]) -> Pixels:
+def to_uint8(pixels: NDArray[np.floating[Any]]) -> Pixels:
     """Rounded and clipped."""
     return np.asarray(pixels.round().clip(0, 255), dtype=np.uint8)
