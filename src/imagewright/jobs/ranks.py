@@ -43,7 +43,9 @@ def tell_followers(starts: bool) -> None:
 
 
 def hear_decision() -> bool:
-    """What the first process told: whether the job starts."""
+    """What the first process told: whether the job starts. Alone there is nobody to wait for, and it does."""
+    if not is_one_of_many():
+        return True
     from imagewright.training.world import open_world
 
     return open_world().from_first(0.0) > 0
@@ -51,7 +53,7 @@ def hear_decision() -> bool:
 
 def own_output(work: Path) -> Path:
     """An empty folder for what this process's copy of the job writes; nothing in it is published."""
-    folder = work / f"output-of-process-{os.environ['RANK']}"
+    folder = work / f"output-of-process-{os.environ.get('RANK', '0')}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
