@@ -16,7 +16,8 @@ def by_name(
 ) -> Callable[..., Any]:
     """A pipeline of `graph` whose inputs come as records; `optional` names those that may be left out."""
 
-    @dsl.pipeline(name=graph.name)
+    # A name of its own: kfp takes a part named like the whole pipeline for the pipeline itself.
+    @dsl.pipeline(name=f"{graph.name}-by-name")
     def alone(config: str, inputs: str) -> None:
         """Runs one stage on records of earlier work.
 

@@ -139,4 +139,5 @@ def test_oneig_scores_what_it_can_and_says_what_it_cannot(context: SuiteContext,
     verdicts = judge_suite(suite, np.zeros((2 * len(prompts), 32, 32, 3), np.uint8), 2)
     scores = {score.task: score.value for score in score_suite(suite, verdicts, 2, 100)}
     assert "overall" not in scores
-    assert scores["alignment"] == scores["diversity"] == 0.0
+    assert scores["alignment"] == 0.0
+    assert scores["diversity"] == pytest.approx(0.0, abs=1e-6)
