@@ -5,12 +5,9 @@ A captioner has a version (its kind, model and prompt digest), so captions of di
 
 from __future__ import annotations
 
-import base64
+import contextlib
 import hashlib
 import json
-import os
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +21,7 @@ from imagewright.curation.captions import clean_captions, metadata_captions, tra
 from imagewright.data.images import BadImage, DecodeLimits, decode_rgb
 from imagewright.data.manifest import CAPTION_TYPE, Caption
 from imagewright.data.shards import SHARDS_FOLDER, ShardError, ShardReader
+from imagewright.models.chat_endpoint import NoAnswerError, ask, image_message
 
 PROMPT = (
     "Describe this image for training a text-to-image model. First read all visible text and transcribe it exactly, in its own language. "
@@ -33,7 +31,6 @@ PROMPT = (
 FORMS = ("long", "medium", "short", "tags", "user")
 LANGUAGE_NAMES = {"en": "English", "zh": "Chinese"}
 TIMEOUT_SECONDS = 120
-MAX_ANSWER_BYTES = 1 << 20
 MAX_NEW_TOKENS = 512
 
 
@@ -62,7 +59,7 @@ class MetadataCaptioner:
 
 @dataclass(frozen=True)
 class EndpointCaptioner:
-    """Any OpenAI-compatible chat endpoint with vision, such as vLLM. Its key is read from OPENAI_API_KEY and never stored."""
+    """Any OpenAI-compatible chat endpoint with vision, such as vLLM."""
 
     section: CaptionerConfig
 
@@ -75,25 +72,11 @@ class EndpointCaptioner:
         """Asks once per language; an endpoint that fails or answers without JSON gives no captions for that language."""
         found: list[Caption] = []
         for language in self.section.languages:
-            content = [
-                {"type": "text", "text": f"{PROMPT} Write in {LANGUAGE_NAMES[language]}."},
-                {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(image).decode()}"}},
-            ]
-            body = {"model": self.section.model, "messages": [{"role": "user", "content": content}], "temperature": 0}
-            found += captions_from_answer(self.ask(body), language)
+            message = image_message(f"{PROMPT} Write in {LANGUAGE_NAMES[language]}.", image)
+            body = {"model": self.section.model, "messages": [message], "temperature": 0}
+            with contextlib.suppress(NoAnswerError):
+                found += captions_from_answer(ask(self.section.endpoint, body, TIMEOUT_SECONDS).text, language)
         return tuple(found)
-
-    def ask(self, body: Mapping[str, Any]) -> str:
-        """The text of the first choice, or empty text when the endpoint cannot be reached."""
-        url = self.section.endpoint.rstrip("/") + "/chat/completions"
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', 'none')}"}
-        request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 - scheme checked by config
-        try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310
-                answer = json.loads(response.read(MAX_ANSWER_BYTES))
-            return str(answer["choices"][0]["message"]["content"])
-        except (urllib.error.URLError, TimeoutError, ValueError, KeyError, IndexError, TypeError):
-            return ""
 
 
 @dataclass(frozen=True)

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from imagewright.config.sft import RewriterConfig
 from imagewright.curation.rewriting import QUOTED, PromptForm, Rewriter, RewriteRejected, RuleRewriter, visible_texts
 from imagewright.errors import InputError, Problem
+from imagewright.models.chat_endpoint import NoAnswerError, ask
 
-MAX_ANSWER_BYTES = 1 << 20
-KEY_VARIABLE = "OPENAI_API_KEY"
-"""Read at every call and never stored."""
 HAN = re.compile(r"[㐀-䶿一-鿿]")
 LETTER = re.compile(r"[^\W\d_]")
 MIN_HAN_SHARE, MAX_HAN_SHARE = 0.3, 0.1
@@ -61,32 +54,18 @@ class EndpointRewriter:
             "max_tokens": self.section.max_tokens,
         }
         try:
-            text = read_answer(self.ask(body)).strip()
-        except RewriteRejected as error:
+            answer = ask(self.section.endpoint, body, self.section.timeout_seconds)
+            if not answer.is_whole:
+                raise RewriteRejected("truncated")
+        except (NoAnswerError, RewriteRejected) as error:
             self.count_failure(error)
-            raise
+            raise RewriteRejected(str(error)) from error
         self.failures = 0
-        if not in_language(text, language):
+        if not in_language(answer.text, language):
             raise RewriteRejected("wrong_language")
-        return text
+        return answer.text
 
-    def ask(self, body: Mapping[str, Any]) -> bytes:
-        """The raw answer, at most MAX_ANSWER_BYTES. Raises RewriteRejected when there is none."""
-        url = self.section.endpoint.rstrip("/") + "/chat/completions"
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {os.environ.get(KEY_VARIABLE, 'none')}"}
-        request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 - scheme checked by config
-        try:
-            with urllib.request.urlopen(request, timeout=self.section.timeout_seconds) as response:  # noqa: S310
-                answer: bytes = response.read(MAX_ANSWER_BYTES)
-                return answer
-        except TimeoutError as error:
-            raise RewriteRejected("timeout") from error
-        except urllib.error.URLError as error:
-            raise RewriteRejected("timeout" if isinstance(error.reason, TimeoutError) else "unreachable") from error
-        except OSError as error:
-            raise RewriteRejected("unreachable") from error
-
-    def count_failure(self, error: RewriteRejected) -> None:
+    def count_failure(self, error: Exception) -> None:
         """Gives up after too many failures in a row."""
         self.failures += 1
         if self.failures >= self.section.max_failures:
@@ -94,20 +73,6 @@ class EndpointRewriter:
             raise EndpointDownError(
                 Problem("sft.rewriter.endpoint", f"gave no prompt {self.failures} times in a row: {error}", self.section.endpoint, fix)
             ) from error
-
-
-def read_answer(data: bytes) -> str:
-    """Text of the first choice. Raises RewriteRejected for anything else than a whole answer."""
-    try:
-        choice = json.loads(data)["choices"][0]
-        text = choice["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
-        raise RewriteRejected("not_json" if not data.lstrip().startswith(b"{") else "no_answer") from error
-    if not isinstance(text, str) or not text.strip():
-        raise RewriteRejected("no_answer")
-    if choice.get("finish_reason") == "length":
-        raise RewriteRejected("truncated")
-    return text
 
 
 def in_language(text: str, language: str) -> bool:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
@@ -12,9 +9,8 @@ from typing import Any, Protocol
 
 import torch
 
+from imagewright.models.chat_endpoint import ask
 from imagewright.models.language_model import LanguageModel, render
-
-MAX_ANSWER_BYTES = 1 << 20
 
 
 class TextGenerator(Protocol):
@@ -57,26 +53,18 @@ class LocalGenerator:
 
 @dataclass(frozen=True)
 class RemoteGenerator:
-    """Any OpenAI-compatible chat endpoint. Its key is read from OPENAI_API_KEY and never stored."""
+    """Any OpenAI-compatible chat endpoint."""
 
     endpoint: str
     model: str
     system_prompt: str
 
     def generate(self, contents: Sequence[str], max_new_tokens: int, seconds: float) -> list[str]:
-        """Asks once per message."""
-        return [self.ask(content, max_new_tokens, seconds) for content in contents]
+        """Asks once per message. Raises NoAnswerError."""
+        return [self.answer(content, max_new_tokens, seconds) for content in contents]
 
-    def ask(self, content: str, max_new_tokens: int, seconds: float) -> str:
-        """The text of the first choice. Raises OSError when it cannot be reached, ValueError for an answer of another shape."""
+    def answer(self, content: str, max_new_tokens: int, seconds: float) -> str:
+        """The answer to one message, as far as it came."""
         messages = [{"role": "system", "content": self.system_prompt}, {"role": "user", "content": content}]
         body = {"model": self.model, "messages": messages, "max_tokens": max_new_tokens, "temperature": 0}
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', 'none')}"}
-        url = self.endpoint.rstrip("/") + "/chat/completions"
-        request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 - scheme checked by config
-        with urllib.request.urlopen(request, timeout=seconds) as response:  # noqa: S310
-            answer = json.loads(response.read(MAX_ANSWER_BYTES))
-        try:
-            return str(answer["choices"][0]["message"]["content"]).strip()
-        except (KeyError, IndexError, TypeError) as error:
-            raise ValueError("the endpoint's answer has no message") from error
+        return ask(self.endpoint, body, seconds).text

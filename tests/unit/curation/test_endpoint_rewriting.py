@@ -2,63 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
+from fixtures.chat_server import chat_server, said
 from pydantic import ValidationError
 
 from imagewright.config.sft import RewriterConfig
-from imagewright.curation.endpoint_rewriting import EndpointDownError, EndpointRewriter, in_language, read_answer, rewriter_of
+from imagewright.curation.endpoint_rewriting import EndpointDownError, EndpointRewriter, in_language, rewriter_of
 from imagewright.curation.rewriting import RewriteRejected, RuleRewriter, diversify
 
 FULL = 'A poster that says "SALE 50%" on a red wall.'
-
-
-class Endpoint(BaseHTTPRequestHandler):
-    """Answers with what the test put into `answer`; with None it stays silent until the test lets go."""
-
-    answer: ClassVar[bytes | None] = b""
-    release: ClassVar[threading.Event] = threading.Event()
-    asked: ClassVar[list[dict[str, Any]]] = []
-
-    def do_POST(self) -> None:
-        """One chat completion."""
-        self.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        if self.answer is None:
-            self.release.wait()
-            return
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(self.answer)
-
-    def log_message(self, *_: object) -> None:
-        """Says nothing."""
-
-
-@contextmanager
-def serving(answer: bytes | None) -> Iterator[str]:
-    """Base URL of a running endpoint."""
-    Endpoint.answer, Endpoint.release, Endpoint.asked = answer, threading.Event(), []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-    finally:
-        Endpoint.release.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-def said(text: object, finish: str = "stop") -> bytes:
-    return json.dumps({"choices": [{"message": {"content": text}, "finish_reason": finish}]}).encode()
 
 
 def section(url: str, **changes: Any) -> RewriterConfig:
@@ -66,12 +21,12 @@ def section(url: str, **changes: Any) -> RewriterConfig:
 
 
 def test_the_endpoint_is_asked_for_the_form_and_language_and_its_prompt_is_kept() -> None:
-    with serving(said(' Please draw a poster with "SALE 50%". ')) as url:
+    with chat_server(said(' Please draw a poster with "SALE 50%". ')) as (url, bodies):
         rejected: Counter[str] = Counter()
         found = diversify({"en": ("a poster", FULL)}, EndpointRewriter(section(url)), ("request",), rejected)
     assert [prompt.text for prompt in found] == ['Please draw a poster with "SALE 50%".']
     assert not rejected
-    task = Endpoint.asked[0]["messages"][1]["content"]
+    task = bodies[0]["messages"][1]["content"]
     assert "in English as a natural request" in task
     assert FULL in task
 
@@ -90,14 +45,14 @@ def test_the_endpoint_is_asked_for_the_form_and_language_and_its_prompt_is_kept(
     ],
 )
 def test_an_answer_that_cannot_be_used_is_counted_under_its_reason(answer: bytes, reason: str) -> None:
-    with serving(answer) as url:
+    with chat_server(answer) as (url, _):
         rejected: Counter[str] = Counter()
         assert diversify({"en": ("a poster", FULL)}, EndpointRewriter(section(url)), ("detailed",), rejected) == []
     assert rejected == {reason: 1}
 
 
 def test_a_silent_endpoint_is_a_timeout_and_gives_up_after_the_allowed_failures() -> None:
-    with serving(None) as url:
+    with chat_server(None) as (url, _):
         rewriter = EndpointRewriter(section(url, timeout_seconds=0.05, max_failures=2))
         with pytest.raises(RewriteRejected, match="timeout"):
             rewriter.rewrite("a", "a star", "request", "en")
@@ -123,11 +78,6 @@ def test_an_endpoint_nobody_listens_at_is_unreachable() -> None:
 )
 def test_the_language_is_read_from_the_words_outside_quotes(text: str, language: str, fits: bool) -> None:
     assert in_language(text, language) is fits
-
-
-def test_a_deeply_nested_answer_is_rejected_and_not_a_crash() -> None:
-    with pytest.raises(RewriteRejected):
-        read_answer(b"[" * 100_000)
 
 
 def test_rules_are_the_default_and_an_endpoint_without_a_model_is_refused() -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 import json
-import os
 import re
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +18,8 @@ from imagewright.config.evaluation import QuestionJudgeConfig
 from imagewright.evaluation import palette, scene_judge
 from imagewright.evaluation.judges.verdicts import JudgeFailed, Pixels, Prompt
 from imagewright.evaluation.scene_judge import SceneObject, ScenePrompt, read_scene, says_true
+from imagewright.models.chat_endpoint import NoAnswerError, ask, image_message
 
-MAX_ANSWER_BYTES = 1 << 20
 MAX_NEW_TOKENS = 16
 YES = re.compile(r"\W*(yes|true|是|对|有)(?![a-z])", re.IGNORECASE)
 NO = re.compile(r"\W*(no|not|false|否|不|没)(?![a-z])", re.IGNORECASE)
@@ -112,82 +109,58 @@ class SceneAnswerer:
 
 
 @dataclass(frozen=True)
-class EndpointAnswerer:
-    """Any OpenAI-compatible chat endpoint with vision, bounded in time, tokens and bytes; its key is read from OPENAI_API_KEY."""
+class ModelAnswerer:
+    """A model that is shown the image and the question. name: shown on the card. say: its words on an image and an instruction."""
 
-    section: QuestionJudgeConfig
-
-    @property
-    def name(self) -> str:
-        """Shown on the card."""
-        return self.section.model
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of model name and instruction: an endpoint shows no weights."""
-        return hashlib.sha256(f"{self.section.model}\0{INSTRUCTION}".encode()).hexdigest()
+    name: str
+    digest: str
+    say: Callable[[Pixels, str], str]
 
     def __call__(self, image: Pixels, question: Question) -> bool:
-        """Asks once. Raises JudgeFailed when the endpoint cannot be reached or says something else."""
-        url = f"data:image/png;base64,{base64.b64encode(png_of(image)).decode()}"
-        content = [{"type": "text", "text": f"{INSTRUCTION} {question.text}"}, {"type": "image_url", "image_url": {"url": url}}]
-        body = {
-            "model": self.section.model,
-            "messages": [{"role": "user", "content": content}],
-            "max_tokens": MAX_NEW_TOKENS,
-            "temperature": 0,
-        }
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', 'none')}"}
-        address = self.section.endpoint.rstrip("/") + "/chat/completions"
-        request = urllib.request.Request(address, json.dumps(body).encode(), headers)  # noqa: S310 - scheme checked by config
+        """Asks once. Raises JudgeFailed when the model cannot be reached or says neither yes nor no."""
+        return yes_or_no(self.say(image, f"{INSTRUCTION} {question.text}"))
+
+
+def endpoint_answerer(section: QuestionJudgeConfig) -> ModelAnswerer:
+    """Any OpenAI-compatible chat endpoint with vision. It shows no weights: its digest is of the model's name and the instruction."""
+
+    def say(image: Pixels, text: str) -> str:
+        body = {"model": section.model, "messages": [image_message(text, png_of(image))], "max_tokens": MAX_NEW_TOKENS, "temperature": 0}
         try:
-            with urllib.request.urlopen(request, timeout=self.section.timeout_seconds) as response:  # noqa: S310
-                answer = json.loads(response.read(MAX_ANSWER_BYTES))
-            text = str(answer["choices"][0]["message"]["content"])
-        except OSError as error:
-            raise JudgeFailed("endpoint does not answer") from error
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise JudgeFailed("endpoint answers in another shape") from error
-        return yes_or_no(text)
+            return ask(section.endpoint, body, section.timeout_seconds).text
+        except NoAnswerError as error:
+            raise JudgeFailed(f"endpoint does not answer: {error}") from error
+
+    return ModelAnswerer(section.model, hashlib.sha256(f"{section.model}\0{INSTRUCTION}".encode()).hexdigest(), say)
 
 
-@dataclass(frozen=True)
-class TransformersAnswerer:
-    """Any image-text-to-text model that transformers can load, by path or hub id; code that comes with a model is not run."""
+def transformers_answerer(section: QuestionJudgeConfig) -> ModelAnswerer:
+    """Any image-text-to-text model that transformers can load, by path or hub id; code that comes with a model is not run.
 
-    section: QuestionJudgeConfig
+    Its digest is of the weights' names and sizes with the instruction.
+    """
 
-    @property
-    def name(self) -> str:
-        """Shown on the card."""
-        return self.section.model
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the weights' names and sizes with the instruction."""
-        folder = Path(self.section.model)
-        files = sorted((path.name, path.stat().st_size) for path in folder.glob("*") if path.is_file()) if folder.is_dir() else []
-        return hashlib.sha256(json.dumps([self.section.model, files, INSTRUCTION]).encode()).hexdigest()
-
-    @cached_property
-    def pipeline(self) -> Any:
-        """The loaded pipeline."""
+    @cache
+    def loaded() -> Any:
         from transformers import pipeline
 
-        return pipeline("image-text-to-text", model=self.section.model, trust_remote_code=False)
+        return pipeline("image-text-to-text", model=section.model, trust_remote_code=False)
 
-    def __call__(self, image: Pixels, question: Question) -> bool:
-        """Asks once. Raises JudgeFailed for an answer that is neither yes nor no."""
-        content = [{"type": "image", "image": Image.fromarray(image)}, {"type": "text", "text": f"{INSTRUCTION} {question.text}"}]
-        answer = self.pipeline(text=[{"role": "user", "content": content}], max_new_tokens=MAX_NEW_TOKENS, return_full_text=False)
-        return yes_or_no(str(answer[0]["generated_text"]))
+    def say(image: Pixels, text: str) -> str:
+        content = [{"type": "image", "image": Image.fromarray(image)}, {"type": "text", "text": text}]
+        answer = loaded()(text=[{"role": "user", "content": content}], max_new_tokens=MAX_NEW_TOKENS, return_full_text=False)
+        return str(answer[0]["generated_text"])
+
+    folder = Path(section.model)
+    files = sorted((path.name, path.stat().st_size) for path in folder.glob("*") if path.is_file()) if folder.is_dir() else []
+    return ModelAnswerer(section.model, hashlib.sha256(json.dumps([section.model, files, INSTRUCTION]).encode()).hexdigest(), say)
 
 
-def answerer_of(section: QuestionJudgeConfig) -> SceneAnswerer | EndpointAnswerer | TransformersAnswerer:
+def answerer_of(section: QuestionJudgeConfig) -> SceneAnswerer | ModelAnswerer:
     """The answerer a configuration names."""
     if section.kind == "openai":
-        return EndpointAnswerer(section)
-    return TransformersAnswerer(section) if section.kind == "transformers" else SceneAnswerer()
+        return endpoint_answerer(section)
+    return transformers_answerer(section) if section.kind == "transformers" else SceneAnswerer()
 
 
 def png_of(image: Pixels) -> bytes:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Literal
 
 import numpy as np
 import pytest
+from fixtures.chat_server import chat_server, said
 
 from imagewright.config.evaluation import QuestionJudgeConfig
 from imagewright.evaluation.judges.questions import (
-    EndpointAnswerer,
+    ModelAnswerer,
     Question,
     SceneAnswerer,
-    TransformersAnswerer,
     answer_all,
     answerer_of,
     dependent_score,
@@ -27,6 +24,7 @@ from imagewright.evaluation.judges.verdicts import JudgeFailed, Prompt
 from imagewright.evaluation.scene_judge import prompt_from_scene
 from imagewright.sources.scenes import compose_scene, draw_scene
 
+KINDS: tuple[tuple[Literal["transformers", "openai"], str], ...] = (("transformers", ""), ("openai", "http://x/v1"))
 QUESTIONS = (Question("1", "Is there a cat?"), Question("2", "Is the cat red?", ("1",)), Question("3", "Is it night?"))
 
 
@@ -65,36 +63,12 @@ def test_scene_judge_does_not_guess_at_words() -> None:
         SceneAnswerer()(np.zeros((8, 8, 3), np.uint8), QUESTIONS[0])
 
 
-@contextmanager
-def endpoint(answer: bytes) -> Iterator[tuple[str, list[dict[str, object]]]]:
-    """A chat endpoint with one answer, and the bodies it was sent."""
-    bodies: list[dict[str, object]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def log_message(self, *_: object) -> None:
-            """Silent."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1", bodies
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def answerer_at(url: str) -> EndpointAnswerer:
-    return EndpointAnswerer(QuestionJudgeConfig(kind="openai", model="eyes", endpoint=url, timeout_seconds=20))
+def answerer_at(url: str) -> SceneAnswerer | ModelAnswerer:
+    return answerer_of(QuestionJudgeConfig(kind="openai", model="eyes", endpoint=url, timeout_seconds=20))
 
 
 def test_endpoint_sees_the_image_and_answers() -> None:
-    with endpoint(json.dumps({"choices": [{"message": {"content": "Yes"}}]}).encode()) as (url, bodies):
+    with chat_server(said("Yes")) as (url, bodies):
         assert answerer_at(url)(np.zeros((8, 8, 3), np.uint8), QUESTIONS[0]) is True
     assert "Is there a cat?" in json.dumps(bodies)
     assert "data:image/png;base64," in json.dumps(bodies)
@@ -104,7 +78,7 @@ def test_endpoint_sees_the_image_and_answers() -> None:
     "answer", [b"<html>", b"{}", b'{"choices": []}', b'{"choices": [{"message": {"content": "I cannot see images"}}]}', b"[" * 2_000_000]
 )
 def test_endpoint_that_talks_nonsense_fails(answer: bytes) -> None:
-    with endpoint(answer) as (url, _), pytest.raises((JudgeFailed, RecursionError)):
+    with chat_server(answer) as (url, _), pytest.raises(JudgeFailed):
         answerer_at(url)(np.zeros((8, 8, 3), np.uint8), QUESTIONS[0])
 
 
@@ -115,6 +89,8 @@ def test_endpoint_that_is_away_fails() -> None:
 
 def test_configuration_names_the_answerer() -> None:
     assert isinstance(answerer_of(QuestionJudgeConfig()), SceneAnswerer)
-    assert isinstance(answerer_of(QuestionJudgeConfig(kind="transformers", model="m")), TransformersAnswerer)
+    local, remote = (answerer_of(QuestionJudgeConfig(kind=kind, model="m", endpoint=url)) for kind, url in KINDS)
+    assert (local.name, remote.name) == ("m", "m")
+    assert local.digest != remote.digest
     with pytest.raises(ValueError, match="endpoint must be given"):
         QuestionJudgeConfig(kind="openai", model="m")
