@@ -97,17 +97,7 @@ class Kubeflow:
 
     def submit(self, pipeline: PipelineIR, config: Config, name: str, version: str, inputs: Mapping[str, Record] | None = None) -> str:
         """Creates a run and returns its id. `version`, a git commit, names the pipeline version; an equal one is used again."""
-        pinned = pin_images(pipeline, self.config.worker_image)
-        pipeline_id, version_id = self.ensure_version(pinned, version)
-        run = kfp_server_api.V2beta1Run(
-            display_name=name,
-            experiment_id=self.ensure_experiment(),
-            pipeline_version_reference=kfp_server_api.V2beta1PipelineVersionReference(
-                pipeline_id=pipeline_id, pipeline_version_id=version_id
-            ),
-            runtime_config=kfp_server_api.V2beta1RuntimeConfig(parameters=run_parameters(config, inputs)),
-            service_account=self.config.service_account or None,
-        )
+        run = kfp_server_api.V2beta1Run(display_name=name, **self.what_to_run(pipeline, config, version, inputs))
         return str(self.call(self.runs.run_service_create_run, run).run_id)
 
     def schedule(
@@ -127,17 +117,10 @@ class Kubeflow:
         if concurrency is Concurrency.replace:
             fix = "--concurrency queue or refuse, or --on local"
             raise KubeflowError(Problem("--concurrency", "cannot be replace on Kubeflow Pipelines", concurrency.value, fix))
-        pinned = pin_images(pipeline, self.config.worker_image)
-        pipeline_id, version_id = self.ensure_version(pinned, version)
         seconds_first = f"0 {cron}"  # KFP's cron has a field for seconds
         recurring = kfp_server_api.V2beta1RecurringRun(
             display_name=name,
-            experiment_id=self.ensure_experiment(),
-            pipeline_version_reference=kfp_server_api.V2beta1PipelineVersionReference(
-                pipeline_id=pipeline_id, pipeline_version_id=version_id
-            ),
-            runtime_config=kfp_server_api.V2beta1RuntimeConfig(parameters=run_parameters(config, inputs)),
-            service_account=self.config.service_account or None,
+            **self.what_to_run(pipeline, config, version, inputs),
             namespace=self.config.namespace or None,
             trigger=kfp_server_api.V2beta1Trigger(cron_schedule=kfp_server_api.V2beta1CronSchedule(cron=seconds_first)),
             max_concurrency="1",
@@ -145,6 +128,18 @@ class Kubeflow:
             mode="ENABLE",
         )
         return str(self.call(self.recurring.recurring_run_service_create_recurring_run, recurring).recurring_run_id)
+
+    def what_to_run(self, pipeline: PipelineIR, config: Config, version: str, inputs: Mapping[str, Record] | None) -> dict[str, Any]:
+        """What a run and a recurring run have in common: experiment, pipeline version with pinned images, parameters, account."""
+        pipeline_id, version_id = self.ensure_version(pin_images(pipeline, self.config.worker_image), version)
+        return {
+            "experiment_id": self.ensure_experiment(),
+            "pipeline_version_reference": kfp_server_api.V2beta1PipelineVersionReference(
+                pipeline_id=pipeline_id, pipeline_version_id=version_id
+            ),
+            "runtime_config": kfp_server_api.V2beta1RuntimeConfig(parameters=run_parameters(config, inputs)),
+            "service_account": self.config.service_account or None,
+        }
 
     def ensure_version(self, pipeline: PipelineIR, version: str) -> tuple[str, str]:
         """Ids of the pipeline and of the version with this name; uploads what is missing."""
