@@ -19,7 +19,7 @@ from imagewright.serving.engine import Image, ImageRequest, to_bytes
 
 GOLDEN_PROMPT = "a red circle"
 GOLDEN_FILE = "golden.png"
-# A served bf16 model is held to 35 dB against fp32 elsewhere; other machines and number formats stay above this, other weights do not.
+# Chosen, not measured: below the 35 dB that bf16 is held to against fp32, so that number formats and other machines pass.
 MIN_PSNR_DB = 25.0
 
 

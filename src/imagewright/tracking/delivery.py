@@ -1,4 +1,4 @@
-"""Carries a spool session to the tracking server, batch by batch; whatever the server will never take is set aside, not lost silently."""
+"""Carries a spool to the tracking server, batch by batch; whatever the server will never take is set aside, not lost silently."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_UPLOAD_TRIES = 5
 
 
 class SessionDelivery:
-    """Delivers one session: the live one (with its writer) or one whose process is gone."""
+    """Delivers the spool of one process: of this one (with its writer) or of one that is gone."""
 
     def __init__(self, server: TrackingServer, session: Session, identity: JobIdentity, writer: SpoolWriter | None = None) -> None:
         self._server, self._session, self._identity, self._writer = server, session, identity, writer
@@ -44,7 +44,7 @@ class SessionDelivery:
         return self._upload_one(binding)
 
     def bind(self) -> Binding:
-        """The runs this session belongs to; looked up once, remembered on disk."""
+        """The MLflow runs that the spooled entries belong to; looked up once, remembered on disk."""
         if self._binding is None:
             known = self._session.binding()
             if known:
@@ -61,7 +61,7 @@ class SessionDelivery:
         return self._binding
 
     def finish(self) -> None:
-        """Deletes the session when all of it is delivered, leaves it to the next process otherwise."""
+        """Deletes the spool folder when all of it is delivered, leaves it to the next process otherwise."""
         self._reader.close()
         if self._reader.num_damaged:
             logger.warning("%d damaged lines in the metrics spool %s were skipped", self._reader.num_damaged, self._session.folder)
