@@ -23,8 +23,8 @@ class TrainingConfig(Section):
     """Keeps optimizer state in host memory (deepspeed engine)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of forward and backward; master weights and optimizer state are fp32 in both."""
-    optimizer: Literal["adamw", "adafactor"] = "adamw"
-    """`adafactor` keeps factored second moments: about 4 bytes a parameter less than half of AdamW's state."""
+    optimizer: Literal["adamw", "adamw_8bit", "adafactor"] = "adamw"
+    """State per weight: `adamw` 8 bytes, `adamw_8bit` 2 (moments in 8 bits), `adafactor` almost none (row and column means of squares)."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Decay of AdamW's moments; 0.95 forgets a bad gradient sooner than 0.999, usual for large transformers."""
     epsilon: float = Field(default=1e-8, gt=0.0)
@@ -66,7 +66,7 @@ class TrainingConfig(Section):
         if self.engine == "torch" and self.offload:
             raise ValueError("offload needs engine: deepspeed")
         if self.engine == "deepspeed" and self.optimizer != "adamw":
-            raise ValueError(f"optimizer {self.optimizer} needs engine: torch; ZeRO shards AdamW's state here")
+            raise ValueError(f"optimizer {self.optimizer} needs engine: torch; ZeRO shards AdamW's moments alone, and can offload them")
         if not all(0.0 <= beta < 1.0 for beta in self.betas):
             raise ValueError("betas must lie in [0, 1)")
         return self

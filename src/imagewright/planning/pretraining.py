@@ -19,6 +19,8 @@ from imagewright.planning.flops import TRAINING_FACTOR, forward_flops, num_param
 STRIDE_PX = 16
 SECONDS_PER_DAY = 86400.0
 GIB = 2.0**30
+MOMENT_BYTES = {"adamw": 8.0, "adamw_8bit": 2.0 + 8.0 / 256, "adafactor": 0.0}
+"""Bytes of optimizer state per weight of a large matrix; a block of 256 weights has two fp32 scales in 8 bits."""
 
 
 class PlanError(InputError):
@@ -149,13 +151,13 @@ def samples_per_step(stage: PretrainStage, text_tokens: int) -> float:
 def state_bytes(model: ModelConfig, training: TrainingConfig, num_gpus: int) -> float:
     """Weights, gradients, fp32 master weights, moments and average per GPU, [bytes].
 
-    Per parameter: weights 2 in bf16 or 4, gradients 4, masters 4 in bf16, moments 8, average 4. ZeRO-1 shards masters, moments and average,
-    ZeRO-2 gradients too, ZeRO-3 weights too; the torch engine keeps one fp32 copy of the weights and shards nothing. Source: Rajbhandari
-    et al. 1910.02054, section 5.
+    Per parameter: weights 2 in bf16 or 4, gradients 4, masters 4 in bf16, moments 8 (AdamW), average 4. ZeRO-1 shards masters, moments
+    and average, ZeRO-2 gradients too, ZeRO-3 weights too; the torch engine keeps one fp32 copy of the weights and shards nothing.
+    Source: Rajbhandari et al. 1910.02054, section 5.
     """
     average = 4.0 if training.ema_decay else 0.0
     if training.engine == "torch":
-        return num_parameters(model) * (4.0 + 4.0 + 8.0 + average)
+        return num_parameters(model) * (4.0 + 4.0 + MOMENT_BYTES[training.optimizer] + average)
     weights, sharded = (2.0, 12.0 + average) if training.precision == "bfloat16" else (4.0, 12.0 + average)
     sharded = average if training.offload else sharded
     gradients = 4.0

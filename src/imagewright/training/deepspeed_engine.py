@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from imagewright.config.training import TrainingConfig
 from imagewright.errors import InputError, Problem
-from imagewright.training.engine import WEIGHT, check_weights, split_state
+from imagewright.training.engine import WEIGHT, check_kinds, check_weights, split_state
 from imagewright.training.optimizer import parameter_groups
 from imagewright.training.world import World
 
@@ -171,6 +171,7 @@ class DeepSpeedEngine:
     def import_state(self, state: dict[str, Tensor]) -> None:
         """Weights, then moments; the shards' optimizer state is created where no step has been taken yet."""
         kinds = split_state(state)
+        check_kinds(kinds, self.config)
         self.import_weights(kinds.get(WEIGHT, {}))
         self.discard()
         if STEP not in kinds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from imagewright.config.training import TrainingConfig
 from imagewright.errors import InputError, Problem
-from imagewright.training.optimizer import build_optimizer
+from imagewright.training.optimizer import build_optimizer, state_kinds
 from imagewright.training.world import World
 
 WEIGHT = "weight"
@@ -132,13 +133,14 @@ class TorchEngine:
 
     def import_state(self, state: dict[str, Tensor]) -> None:
         """Weights first, then the optimizer's moments and step counts."""
-        self.import_weights(split_state(state).pop(WEIGHT, {}))
+        kinds = split_state(state)
+        check_kinds(kinds, self.config)
+        self.import_weights(kinds.pop(WEIGHT, {}))
         self.discard()
         self.optimizer.state.clear()
-        for kind, values in split_state(state).items():
-            if kind != WEIGHT:
-                for name, value in values.items():
-                    self.optimizer.state[self.trained[name]][kind] = value.to(self.trained[name].device).clone()
+        for kind, values in kinds.items():
+            for name, value in values.items():
+                self.optimizer.state[self.trained[name]][kind] = value.to(self.trained[name].device).clone()
 
 
 def split_state(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -148,6 +150,14 @@ def split_state(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         kind, _, name = key.partition(".")
         kinds.setdefault(kind, {})[name] = value
     return kinds
+
+
+def check_kinds(kinds: Mapping[str, object], config: TrainingConfig) -> None:
+    """Raises EngineStateError when the state is another optimizer's."""
+    foreign = sorted(set(kinds) - state_kinds(config) - {WEIGHT})
+    if foreign:
+        rule, fix = f"must be the state of {config.optimizer}", "set training.optimizer to that of the run"
+        raise EngineStateError(Problem("checkpoint.optimizer", rule, foreign, fix))
 
 
 def check_weights(weights: dict[str, Tensor], trained: dict[str, nn.Parameter]) -> None:

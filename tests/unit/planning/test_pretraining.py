@@ -39,6 +39,15 @@ def test_zero_shards_what_its_stage_says() -> None:
     assert found == pytest.approx([2 + 4 + 16 / 8, 2 + 20 / 8, 22 / 8])
 
 
+def test_moments_in_8_bits_save_six_bytes_a_parameter() -> None:
+    config = released()
+    count = num_parameters(config.model)
+    plain = config.training.model_copy(update={"engine": "torch"})
+    small = plain.model_copy(update={"optimizer": "adamw_8bit"})
+    saved = (state_bytes(config.model, plain, 1) - state_bytes(config.model, small, 1)) / count
+    assert saved == pytest.approx(6.0 - 8.0 / 256)
+
+
 def test_a_plan_that_does_not_fit_is_refused_with_its_numbers() -> None:
     config = released()
     alone = config.model_copy(update={"training": config.training.model_copy(update={"engine": "torch", "zero_stage": 1})})
