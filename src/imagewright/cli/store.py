@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from imagewright.cli.migrate import migrate
 from imagewright.errors import Problem
 from imagewright.storage import StoreError, store_from_environment
 from imagewright.storage.digests import parse_digest
@@ -20,6 +21,7 @@ from imagewright.storage.verification import stored_folders, verify_payloads
 MAX_ROOTS_BYTES = 64 << 20
 
 app = typer.Typer(no_args_is_help=True, help="Look into the store that IMAGEWRIGHT_STORE_URL names.")
+app.command("migrate")(migrate)
 
 
 @app.command("ls")

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from imagewright.config.base import Section
 from imagewright.errors import Problem
 from imagewright.storage.errors import StoreError
+from imagewright.storage.moved import refuse_moved
 from imagewright.storage.store import Store
 
 PREFIX = "backups/"
@@ -47,6 +48,7 @@ def save_backup(store: Store, name: str, path: Path, keep: int, now: datetime | 
     if not size:
         # A dump that failed leaves an empty file; saving it would push out a whole one.
         raise StoreError(Problem("backup.file", "must be a file that is not empty", str(path), "look at what should have written it"))
+    refuse_moved(store)
     stamp = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%S.%fZ")
     backup = Backup(name=name, saved=stamp, digest=store.put_file(path), size_bytes=size)
     store.put_named(backup.key, backup.model_dump_json().encode(), if_absent=True)

@@ -31,3 +31,7 @@ class StoreAccessDenied(StoreError):
 
 class LeaseLost(StoreError):
     """Somebody else holds the lease now, or it could not be renewed in time."""
+
+
+class StoreMoved(StoreError):
+    """The content of this store was moved to another one, which writers must use now."""

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from imagewright.errors import Problem
 from imagewright.storage.backend import NamedObject
 from imagewright.storage.errors import LeaseLost, NameTaken, StoreError
+from imagewright.storage.moved import refuse_moved
 from imagewright.storage.store import Store
 
 LEASE_PREFIX = "leases/"
@@ -76,6 +77,11 @@ class Lease:
 
     def __enter__(self) -> Lease:
         self._acquire()
+        try:
+            refuse_moved(self._store)  # after the lease is visible: a migration closes the store first and looks for leases then
+        except StoreError:
+            self._release()
+            raise
         self._thread = threading.Thread(target=self._keep_alive, name=f"lease {self.name}", daemon=True)
         self._thread.start()
         return self
@@ -186,6 +192,20 @@ def live_pins(store: Store) -> set[str]:
         if current is not None and not (entry := _parse(current, name)).released:
             pins.update(entry.pins)
     return pins
+
+
+def watch_leases(store: Store, wait: Callable[[float], None] = time.sleep) -> list[str]:
+    """Owners that renew a lease or take one while we watch for the longest ttl; the rest are leases of dead holders."""
+
+    def held() -> dict[str, tuple[str, LeaseEntry]]:
+        found = {name: store.get_named(name) for name in store.list_named(LEASE_PREFIX)}
+        entries = {name: (current.etag, _parse(current, name)) for name, current in found.items() if current is not None}
+        return {name: (etag, entry) for name, (etag, entry) in entries.items() if not entry.released}
+
+    before = held()
+    if before:
+        wait(max(entry.ttl_seconds for _, entry in before.values()))
+    return sorted({entry.owner for name, (etag, entry) in held().items() if before.get(name, ("", entry))[0] != etag})
 
 
 def _parse(current: NamedObject, name: str) -> LeaseEntry:

@@ -18,6 +18,7 @@ from imagewright.config.base import Section
 from imagewright.config.gate import GateConfig
 from imagewright.errors import Problem
 from imagewright.storage import NameTaken, Store
+from imagewright.storage.moved import refuse_moved
 from imagewright.tracking.gate import Verdict, judge
 from imagewright.tracking.models import CHAMPION, ModelError, ModelRegistry, ModelVersion, check_model
 from imagewright.tracking.scores import Score
@@ -107,6 +108,7 @@ class PromotionLog:
     def append(self, entry: PromotionEntry) -> bool:
         """Writes entry N if nobody wrote one; False when the slot is taken."""
         name = f"{self._prefix}{entry.number}.json"
+        refuse_moved(self._store)
         try:
             self._store.put_named(name, entry.model_dump_json(indent=2).encode(), if_absent=True)
         except NameTaken:
