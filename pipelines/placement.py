@@ -9,7 +9,10 @@ from imagewright.config.placement import JobClass, NodePool, PlacementConfig
 
 # The labels Kubeflow puts on a step's pod: the run id reaches the job as its pipeline run.
 RUN_ID_LABEL = "metadata.labels['pipeline/runid']"
-CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+# Keys of the platform chart's own secret (objectStore.existingSecret), so that one secret serves both.
+CREDENTIALS = {"access-key-id": "AWS_ACCESS_KEY_ID", "secret-access-key": "AWS_SECRET_ACCESS_KEY"}
+# The user of infra/images/Containerfile. The rest of the "restricted" standard is set by Kubeflow Pipelines for every step.
+USER_ID = 10001
 ENDPOINTS = ("IMAGEWRIGHT_STORE_URL", "IMAGEWRIGHT_REGISTRY_URL", "AWS_ENDPOINT_URL", "MLFLOW_TRACKING_URI", "MLFLOW_S3_ENDPOINT_URL")
 
 
@@ -72,9 +75,10 @@ def set_environment(task: PipelineTask, placement: PlacementConfig) -> None:
 
 
 def set_endpoints(task: PipelineTask, placement: PlacementConfig) -> None:
-    """The env contract on a cluster: endpoints from a ConfigMap, credentials from a Secret, the run id from the pod's labels."""
+    """The env contract on a cluster: a ConfigMap, a Secret and the run id from the pod's labels; and a user that is not root."""
     if placement.environment_config_map:
         kubernetes.use_config_map_as_env(task, placement.environment_config_map, {name: name for name in ENDPOINTS})
         kubernetes.use_field_path_as_env(task, "IMAGEWRIGHT_PIPELINE_RUN", RUN_ID_LABEL)
+        kubernetes.set_security_context(task, run_as_user=USER_ID, run_as_group=USER_ID, run_as_non_root=True)
     if placement.credentials_secret:
-        kubernetes.use_secret_as_env(task, placement.credentials_secret, {name: name for name in CREDENTIALS})
+        kubernetes.use_secret_as_env(task, placement.credentials_secret, CREDENTIALS)

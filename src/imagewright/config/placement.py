@@ -52,7 +52,7 @@ class PlacementConfig(Section):
     environment_config_map: str = ""
     """ConfigMap with the endpoints of the env contract; empty on a laptop, where jobs inherit them."""
     credentials_secret: str = ""
-    """Secret with the credentials of the env contract, by reference."""
+    """Secret with keys `access-key-id` and `secret-access-key`, by reference: the platform chart's `objectStore.existingSecret`."""
     queue: str = ""
     """Kueue local queue of the pods; empty for none."""
     train_job: TrainJobConfig = TrainJobConfig()

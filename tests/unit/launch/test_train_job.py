@@ -15,8 +15,10 @@ from helm.charts import manifests
 from jsonschema import Draft202012Validator
 from kfp import compiler
 
+from imagewright.config import load_recipe
 from imagewright.launch.cluster_api import ClusterError
 from imagewright.launch.ir import parse_ir
+from imagewright.launch.pipelines import compile_pipeline
 from imagewright.launch.policy import check_manifests
 from imagewright.launch.train_job import PodPlacement, TrainRequest, build_train_job
 
@@ -123,3 +125,15 @@ def test_the_launching_step_holds_no_accelerator_and_hands_its_placement_on(tmp_
     assert "kueue" not in json.dumps(compiled[2].platform)
     assert "taskConfigPassthroughs" not in compiled[1].spec["components"]["comp-pretrain-dit"]
     assert "kueue" in json.dumps(compiled[1].platform)
+
+
+def test_every_step_on_a_cluster_runs_as_the_images_user_with_the_charts_secret() -> None:
+    compiled = compile_pipeline("pretraining", load_recipe("debug").model_copy(update={"placement": placement()}))
+    assert compiled.platform is not None
+    executors = compiled.platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert len(executors) == len(compiled.spec["deploymentSpec"]["executors"])
+    for executor in executors.values():
+        assert executor["securityContext"] == {"runAsUser": "10001", "runAsGroup": "10001", "runAsNonRoot": True}
+        (secret,) = executor["secretAsEnv"]
+        keys = {one["secretKey"]: one["envVar"] for one in secret["keyToEnv"]}
+        assert keys == {"access-key-id": "AWS_ACCESS_KEY_ID", "secret-access-key": "AWS_SECRET_ACCESS_KEY"}
