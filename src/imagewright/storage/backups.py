@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sqlite3
+import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +19,7 @@ from imagewright.storage.moved import refuse_moved
 from imagewright.storage.store import Store
 
 PREFIX = "backups/"
+SQLITE_HEADER = b"SQLite format 3\0"
 NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
 
@@ -39,6 +44,7 @@ class Backup(Section):
 def save_backup(store: Store, name: str, path: Path, keep: int, now: datetime | None = None) -> Backup:
     """Store a file and then forget all but the newest `keep` backups of this name; their payloads fall to garbage collection.
 
+    Of an SQLite database a consistent snapshot is stored, whoever writes to it meanwhile.
     Raises StoreError for a wrong name, an empty or missing file, or a store that cannot be written.
     """
     check_name(name)
@@ -50,7 +56,8 @@ def save_backup(store: Store, name: str, path: Path, keep: int, now: datetime | 
         raise StoreError(Problem("backup.file", "must be a file that is not empty", str(path), "look at what should have written it"))
     refuse_moved(store)
     stamp = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%S.%fZ")
-    backup = Backup(name=name, saved=stamp, digest=store.put_file(path), size_bytes=size)
+    with _at_rest(path) as still:
+        backup = Backup(name=name, saved=stamp, digest=store.put_file(still), size_bytes=still.stat().st_size)
     store.put_named(backup.key, backup.model_dump_json().encode(), if_absent=True)
     for older in list_backups(store, name)[keep:]:
         store.delete_named(older.key)
@@ -83,6 +90,23 @@ def restore_backup(store: Store, name: str, destination: Path, saved: str = "") 
         raise StoreError(Problem("backup.destination", "exists already", str(destination), "name a new file"))
     store.get(chosen.digest, destination)
     return chosen
+
+
+@contextlib.contextmanager
+def _at_rest(path: Path) -> Iterator[Path]:
+    """The file itself, or a snapshot of an SQLite database, whose file alone may lack what its log holds."""
+    with path.open("rb") as file:
+        if file.read(len(SQLITE_HEADER)) != SQLITE_HEADER:
+            yield path
+            return
+    with tempfile.TemporaryDirectory(prefix="backup-") as folder:
+        snapshot = Path(folder) / path.name
+        try:
+            with contextlib.closing(sqlite3.connect(path)) as live, contextlib.closing(sqlite3.connect(snapshot)) as copy:
+                live.backup(copy)
+        except sqlite3.Error as error:
+            raise StoreError(Problem("backup.file", f"cannot be read: {error}", str(path), "check the database")) from error
+        yield snapshot
 
 
 def check_name(name: str) -> None:

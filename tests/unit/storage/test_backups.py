@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,13 +31,30 @@ def test_a_database_is_restored_with_every_row(folder_store: Store, tmp_path: Pa
     with sqlite3.connect(tmp_path / "live.db") as live:
         live.execute("create table metrics (key text, value real, step integer)")
         live.executemany("insert into metrics values ('train/loss', ?, ?)", [(1 / (step + 1), step) for step in range(500)])
-    with sqlite3.connect(tmp_path / "copy.db") as copy:
-        live.backup(copy)
-    save_backup(folder_store, "mlflow", tmp_path / "copy.db", keep=3)
+    save_backup(folder_store, "mlflow", tmp_path / "live.db", keep=3)
     restore_backup(folder_store, "mlflow", tmp_path / "restored.db")
     query = "select * from metrics order by step"
     with sqlite3.connect(tmp_path / "restored.db") as restored:
         assert restored.execute(query).fetchall() == live.execute(query).fetchall()
+
+
+def test_a_database_in_use_is_saved_with_what_only_its_log_holds(folder_store: Store, tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "live.db", isolation_level=None)) as live:
+        live.execute("pragma journal_mode=wal")
+        live.execute("create table metrics (value real)")
+        live.execute("insert into metrics values (1)")
+        live.execute("begin")
+        live.execute("insert into metrics values (2)")  # not committed: must not be in the backup
+        save_backup(folder_store, "mlflow", tmp_path / "live.db", keep=3)
+    restore_backup(folder_store, "mlflow", tmp_path / "restored.db")
+    with contextlib.closing(sqlite3.connect(tmp_path / "restored.db")) as restored:
+        assert restored.execute("select value from metrics").fetchall() == [(1,)]
+
+
+def test_a_damaged_database_is_refused(folder_store: Store, tmp_path: Path) -> None:
+    (tmp_path / "broken.db").write_bytes(b"SQLite format 3\0" + b"x" * 5000)
+    with pytest.raises(StoreError, match="cannot be read"):
+        save_backup(folder_store, "mlflow", tmp_path / "broken.db", keep=3)
 
 
 def test_only_the_newest_are_kept_and_each_can_be_restored(folder_store: Store, tmp_path: Path) -> None:
