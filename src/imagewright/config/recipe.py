@@ -85,6 +85,18 @@ def validate(tree: Mapping[str, Any], model: type[Section] = Config) -> Any:
         raise ConfigError([explain(detail, model) for detail in error.errors(include_url=False)]) from error
 
 
+def parse_config(text: str, name: str) -> Config:
+    """The configuration a pipeline hands to its jobs: one JSON object, already resolved. `name` says in an error where it came from."""
+    try:
+        tree = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(Problem("recipe", f"is not valid JSON: {error}", name, "give what `imagewright config` resolves")) from error
+    if not isinstance(tree, dict):
+        raise ConfigError(Problem("recipe", "must be an object of keys and values", name, "give what `imagewright config` resolves"))
+    config: Config = validate(tree)
+    return config
+
+
 def explain(detail: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     """Turns one pydantic error into a Problem with the nearest valid key."""
     location = list(detail["loc"])

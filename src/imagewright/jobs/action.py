@@ -24,9 +24,14 @@ def sections_of(job: Job, config: Config) -> dict[str, Any]:
     return config.model_dump(mode="json", include=set(job.sections))
 
 
-def action_key(job: Job, config: Config, inputs: Mapping[str, Record], job_file: Path, image_digest: str = "") -> str:
-    """SHA-256 over job, code (or image), its own sections with the seed, and input digests."""
-    code = image_digest or code_digest(job_file, section_modules(job))
+def action_key(
+    job: Job, config: Config, inputs: Mapping[str, Record], job_file: Path, image_digest: str = "", index_file: Path | None = None
+) -> str:
+    """SHA-256 over job, code (or image), its own sections with the seed, and input digests.
+
+    index_file: where the imports of our sources are kept between calls.
+    """
+    code = image_digest or code_digest(job_file, section_modules(job), index_file=index_file)
     content = {
         "schema": KEY_SCHEMA,
         "job": job.name,

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 PACKAGE = "imagewright"
+MAX_INDEX_BYTES = 16 << 20
 # These move, record or display bytes and never change them; the configuration's values are in the key themselves.
 INFRASTRUCTURE = (
     "imagewright.cli",
@@ -28,17 +31,62 @@ def package_root() -> Path:
     return Path(__file__).resolve().parents[2]
 
 
-def code_digest(job_file: Path, section_modules: Iterable[str] = (), root: Path | None = None) -> str:
-    """SHA-256 over a job's own file, everything of ours it imports, and the modules that define its config sections."""
+class ImportIndex:
+    """What sources import, kept on disk by the digest of their bytes, so that only a changed file is parsed again."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """path: where it is kept; None keeps nothing. A file that cannot be read counts as empty."""
+        self.path = path
+        self.known: dict[str, list[str]] = {}
+        self.digests: dict[Path, str] = {}
+        self.changed = False
+        if path is not None and path.is_file() and path.stat().st_size <= MAX_INDEX_BYTES:
+            try:
+                self.known = {str(digest): [str(name) for name in names] for digest, names in json.loads(path.read_bytes()).items()}
+            except (ValueError, AttributeError, TypeError):
+                self.known = {}
+
+    def imports_of(self, path: Path) -> list[str]:
+        """Every module of ours that a file imports."""
+        source = path.read_bytes()
+        digest = self.digests[path] = hashlib.sha256(source).hexdigest()
+        if digest not in self.known:
+            self.known[digest] = list(imports_in(source))
+            self.changed = True
+        return self.known[digest]
+
+    def digest_of(self, path: Path) -> str:
+        """SHA-256 of a file; each is read once."""
+        if path not in self.digests:
+            self.digests[path] = hashlib.sha256(path.read_bytes()).hexdigest()
+        return self.digests[path]
+
+    def save(self) -> None:
+        """Replaces the file in one rename; of two writers the last one's entries stay, and nothing else is lost than time."""
+        if self.path is not None and self.changed:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
+            temporary.write_text(json.dumps(self.known), encoding="utf-8")
+            temporary.replace(self.path)
+
+
+def code_digest(job_file: Path, section_modules: Iterable[str] = (), root: Path | None = None, index_file: Path | None = None) -> str:
+    """SHA-256 over a job's own file, everything of ours it imports, and the modules that define its config sections.
+
+    index_file: where the imports of every file seen are kept for the next call.
+    """
     base = root or package_root()
+    index = ImportIndex(index_file)
+    reached = closure([*index.imports_of(job_file), *section_modules], base, index)
     digest = hashlib.sha256()
-    digest.update(hashlib.sha256(job_file.read_bytes()).digest())
-    for path in sorted(closure([*imports_of(job_file), *section_modules], base)):
-        digest.update(path.relative_to(base).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    digest.update(bytes.fromhex(index.digest_of(job_file)))
+    for path in sorted(reached):
+        digest.update(path.relative_to(base).as_posix().encode() + b"\0" + bytes.fromhex(index.digest_of(path)))
+    index.save()
     return digest.hexdigest()
 
 
-def closure(modules: Iterable[str], root: Path) -> set[Path]:
+def closure(modules: Iterable[str], root: Path, index: ImportIndex) -> set[Path]:
     """Source and data files reachable from `modules` by import statements, infrastructure left out."""
     found: set[Path] = set()
     pending = list(modules)
@@ -56,7 +104,7 @@ def closure(modules: Iterable[str], root: Path) -> set[Path]:
         parent = module.rpartition(".")[0]
         if parent:
             pending.append(parent)
-        pending.extend(imports_of(path))
+        pending.extend(index.imports_of(path))
     return found
 
 
@@ -82,10 +130,10 @@ def data_files(folder: Path) -> Iterator[Path]:
         yield from (path for path in folder.rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"})
 
 
-def imports_of(path: Path) -> tuple[str, ...]:
-    """Every module of ours that a file imports anywhere, except under `if TYPE_CHECKING`."""
+def imports_in(source: bytes) -> tuple[str, ...]:
+    """Every module of ours that a source imports anywhere, except under `if TYPE_CHECKING`."""
     names: list[str] = []
-    pending: list[ast.AST] = [ast.parse(path.read_bytes())]
+    pending: list[ast.AST] = [ast.parse(source)]
     while pending:
         node = pending.pop()
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from imagewright.config import Config
-from imagewright.config.recipe import parse_recipe, validate
+from imagewright.config.recipe import parse_config
 from imagewright.errors import Problem
 from imagewright.jobs.frame import Launch, run_job
 from imagewright.jobs.job import JobError
@@ -63,7 +63,7 @@ def run_component(
     task_config: placement of a launcher's task; the body then runs on the nodes of a TrainJob.
     """
     watch_parent()
-    resolved: Config = validate(parse_recipe(config, "the pipeline's config parameter"))
+    resolved: Config = parse_config(config, "the pipeline's config parameter")
     given = {name: read_record(Path(artifact.path)) for name, artifact in inputs.items() if artifact is not None}
     records = {name: record for name, record in given.items() if record.job != NOT_GIVEN}
     launch = None if task_config is None else train_job_launch(resolved, task_config)

@@ -76,7 +76,8 @@ def run_job(
         check_inputs(job, inputs)
         check_distributed(job, environ)
         store = store_from_environment(environ)
-        key = action_key(job, config, inputs, source_file(module), environment.image_digest) if job.keyed else ""
+        index_file = environment.work_root.parent / "imports.json"
+        key = action_key(job, config, inputs, source_file(module), environment.image_digest, index_file) if job.keyed else ""
         frame = Frame(job, module, config, inputs, environment, store, key, state, launch)
         if follows:
             return frame.follow()

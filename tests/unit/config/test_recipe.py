@@ -8,6 +8,7 @@ import pytest
 from pydantic import Field, model_validator
 
 from imagewright.config import Config, Section, load_recipe, packaged_recipes
+from imagewright.config.recipe import parse_config
 from imagewright.errors import ConfigError
 
 
@@ -139,3 +140,14 @@ def test_an_override_below_a_value_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load(tmp_path / "none.yaml")
+
+
+def test_a_resolved_configuration_survives_its_way_to_a_job() -> None:
+    config = load_recipe("debug", ["seed=7"])
+    assert parse_config(config.model_dump_json(), "the config parameter") == config
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '{"sead": 1}', "[" * 100_000])
+def test_what_is_not_a_resolved_configuration_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_config(text, "the config parameter")

@@ -56,3 +56,20 @@ def test_only_what_the_job_can_reach_counts(tree: Path, file: str, changes: bool
     assert code_digest(job, ["imagewright.config.model"], tree) == before
     (tree / file).write_text((tree / file).read_text() + "\n# changed\n")
     assert (code_digest(job, ["imagewright.config.model"], tree) != before) is changes
+
+
+def test_kept_imports_give_the_same_digest_and_follow_a_change(tree: Path, tmp_path: Path) -> None:
+    job, index = tree / "imagewright/jobs/train.py", tmp_path / "kept" / "imports.json"
+    before = code_digest(job, ["imagewright.config.model"], tree)
+    for _ in range(2):
+        assert code_digest(job, ["imagewright.config.model"], tree, index) == before
+    (tree / "imagewright/models/dit.py").write_text("from imagewright.models import ema")
+    after = code_digest(job, ["imagewright.config.model"], tree, index)
+    assert after == code_digest(job, ["imagewright.config.model"], tree) != before
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"a": 1}'])
+def test_a_damaged_file_of_kept_imports_is_as_good_as_none(tree: Path, tmp_path: Path, damage: str) -> None:
+    job, index = tree / "imagewright/jobs/train.py", tmp_path / "imports.json"
+    index.write_text(damage)
+    assert code_digest(job, ["imagewright.config.model"], tree, index) == code_digest(job, ["imagewright.config.model"], tree)
