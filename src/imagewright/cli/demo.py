@@ -21,6 +21,7 @@ from rich.console import Console
 from imagewright.cli import run
 from imagewright.cli.config import Overrides, Recipe
 from imagewright.errors import InputError, Problem
+from imagewright.launch.local import INTERRUPTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,6 +38,15 @@ def demo(
 ) -> None:
     """Run the whole platform once: stack, end_to_end pipeline, promotion, server, image. Started again, it continues where it stopped."""
     console = Console()
+    try:
+        show(console, recipe, overrides, model, prompt)
+    except KeyboardInterrupt as error:
+        console.print("interrupted; everything finished stays. The same command continues.", highlight=False)
+        raise typer.Exit(INTERRUPTED) from error
+
+
+def show(console: Console, recipe: str, overrides: list[str] | None, model: str, prompt: str) -> None:
+    """The steps of the demo, and what it made."""
     started = time.monotonic()
     environment = run.job_environment(console)
     run.run("end_to_end", recipe=recipe, overrides=overrides, name="")

@@ -28,6 +28,8 @@ from imagewright.storage.records import Record
 POLL_SECONDS = 0.2
 PLAIN_POLL_SECONDS = 0.5
 STOP_SECONDS = 20.0
+INTERRUPTED = 130
+"""Exit code of a run that a person ended."""
 
 
 def create(
@@ -83,8 +85,9 @@ def start(folder: RunFolder, environment: Mapping[str, str]) -> subprocess.Popen
 
 
 def watch(folder: RunFolder, runner: subprocess.Popen[bytes], console: Console) -> int:
-    """Shows the table of steps until the runner ends; Ctrl-C ends the run. Returns the runner's exit code."""
+    """Shows the table of steps until the runner ends; Ctrl-C and SIGTERM end the run. Returns the runner's exit code."""
     jobs = folder.facts()["jobs"]
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if console.is_terminal:
             with Live(table(folder, jobs), console=console, refresh_per_second=4) as live:
@@ -96,9 +99,21 @@ def watch(folder: RunFolder, runner: subprocess.Popen[bytes], console: Console) 
             follow_plain(folder, runner, console)
             console.print(table(folder, jobs, alive=False))
     except KeyboardInterrupt:
-        console.print(f"stopping {folder.run_id}; finished steps are kept: imagewright resume {folder.run_id}")
+        console.print("stopping; a training job writes its checkpoint first", highlight=False)
         stop(folder)
+        runner.wait()
+        console.print(interrupted(folder), highlight=False, soft_wrap=True)
+        return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return runner.wait()
+
+
+def interrupted(folder: RunFolder) -> str:
+    """What a person reads after Ctrl-C: what is kept, and how to go on."""
+    done = sum(step["status"] in {"done", "cached"} for step in folder.steps().values())
+    kept = f"interrupted; {done} of {len(folder.facts()['jobs'])} steps are done and stay done"
+    return f"{kept}. The same command continues; so does: imagewright resume {folder.run_id}"
 
 
 def follow_plain(folder: RunFolder, runner: subprocess.Popen[bytes], console: Console) -> None:
