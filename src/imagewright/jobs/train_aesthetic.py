@@ -10,6 +10,7 @@ JOB = Job(name="train-aesthetic", stage="aes", kind="model", inputs=("curated",)
 def run(context: JobContext) -> Outcome:
     """Writes `aes/`, `annotations/`, `metrics.json` and `report.html`; everything in it says that the ratings are simulated."""
     from imagewright.methods.aesthetic_run import AestheticRun, train_aesthetic
+    from imagewright.training.archive import ArchivePlace
 
     settings = AestheticRun(
         aes=context.config.aes,
@@ -18,5 +19,6 @@ def run(context: JobContext) -> Outcome:
         curated_digest=context.inputs["curated"].record.digest,
         work=context.work,
         seed=context.seed,
+        archive=ArchivePlace(context.store, context.archive) if context.archive else None,
     )
     return train_aesthetic(settings, context.output, context.run, context.console)

@@ -26,6 +26,7 @@ def run(context: JobContext) -> Outcome:
     With `enhancer.policy.steps` the model then learns from rewards; given an image model and its VAE, those include its pictures.
     """
     from imagewright.methods.enhancer_run import EnhancerRun, run_enhancer
+    from imagewright.training.archive import ArchivePlace
 
     settings = EnhancerRun(
         config=context.config.enhancer,
@@ -33,6 +34,7 @@ def run(context: JobContext) -> Outcome:
         curated=context.input_path("curated"),
         work=context.work,
         seed=context.seed,
+        archive=ArchivePlace(context.store, context.archive) if context.archive else None,
         judge=judge_of(context) if context.config.enhancer.policy.steps and "model" in context.inputs else None,
     )
     metrics, counts = run_enhancer(settings, context.output, context.run, context.console)

@@ -24,6 +24,7 @@ from imagewright.methods.aesthetic_report import write_card, write_report
 from imagewright.models.aesthetic import AES_FOLDER, AestheticScorer, Calibration, Ensemble, build_network, fit_calibration, save_scorer
 from imagewright.models.aesthetic import to_network_input as to_input
 from imagewright.tracking.job_run import JobRun
+from imagewright.training.archive import ArchivePlace
 from imagewright.training.hooks import CurveHook, Hook, ProgressHook
 from imagewright.training.schedule import Segment, learning_rate
 from imagewright.training.trainer import Trainer, TrainingPlan
@@ -45,6 +46,8 @@ class AestheticRun:
     curated_digest: str
     work: Path
     seed: int = 0
+    archive: ArchivePlace | None = None
+    """Where checkpoints are copied to."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ def train(settings: AestheticRun, network: Ensemble, data: RatedPairs, run: JobR
         hooks.append(ProgressHook(console, num_devices=world.size, peak_tflops=training.peak_tflops))
     loader = BalancedPairLoader(data, config.pairs_per_step, settings.seed, config.category_balance)
     method = AestheticMethod(network, config, world.device)
-    trainer = Trainer(method, loader, training, plan, settings.work, run, hooks=hooks, world=world)
+    trainer = Trainer(method, loader, training, plan, settings.work, run, hooks=hooks, world=world, archive=settings.archive)
     trainer.fit()
     network.load_state_dict(trainer.engines[SCORER].export_weights(), strict=False)
 

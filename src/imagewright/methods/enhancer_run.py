@@ -24,6 +24,7 @@ from imagewright.methods.preference_sampling import choose_prompts
 from imagewright.models.language_model import LanguageModel, load_language_model, save_language_model
 from imagewright.models.text_generation import LocalGenerator
 from imagewright.tracking.job_run import JobRun
+from imagewright.training.archive import ArchivePlace, part_of
 from imagewright.training.hooks import CurveHook, Hook, ProgressHook
 from imagewright.training.schedule import Segment, learning_rate
 from imagewright.training.trainer import FitResult, Trainer, TrainingPlan
@@ -45,6 +46,8 @@ class EnhancerRun:
     seed: int
     judge: Judge | None = None
     """Judges pictures of expansions in the policy step; None rewards the text alone."""
+    archive: ArchivePlace | None = None
+    """Where checkpoints of both phases are copied to."""
 
 
 def run_enhancer(
@@ -107,7 +110,8 @@ def fine_tune(
     hooks += [ProgressHook(console)] if console is not None else []
     method = EnhancerMethod(model.train(), validation, world.device)
     source = ExchangeSource(exchanges[held:], config.batch_size, pad_id, settings.seed)
-    result = Trainer(method, source, training, plan, settings.work, run, hooks=hooks, world=world).fit()
+    archive = part_of(settings.archive, "pairs")
+    result = Trainer(method, source, training, plan, settings.work, run, hooks=hooks, world=world, archive=archive).fit()
     merge_adapters(model)
     return result, len(exchanges)
 
@@ -131,7 +135,8 @@ def improve(language_model: LanguageModel, settings: EnhancerRun, run: JobRun, c
     size = config.pairs.sizes_px[0]
     method = EnhancerPolicyMethod(model, reference, language_model.tokenizer, policy, size, settings.judge, settings.seed)
     source = PromptSource(prompts, policy.prompts_per_step, settings.seed)
-    Trainer(method, source, training, plan, settings.work / "policy", run, hooks=hooks, world=world).fit()
+    archive = part_of(settings.archive, "policy")
+    Trainer(method, source, training, plan, settings.work / "policy", run, hooks=hooks, world=world, archive=archive).fit()
     merge_adapters(model)
 
 

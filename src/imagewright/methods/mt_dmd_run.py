@@ -26,7 +26,7 @@ from imagewright.models.adapters import attach
 from imagewright.models.diffusers_adapter import load_transformer, save_transformer
 from imagewright.models.dit import ErnieImageDiT
 from imagewright.tracking.job_run import JobRun
-from imagewright.training.archive import ArchivePlace
+from imagewright.training.archive import ArchivePlace, part_of
 from imagewright.training.schedule import Segment, learning_rate
 from imagewright.training.trainer import Trainer, TrainingPlan
 from imagewright.training.world import World
@@ -136,8 +136,8 @@ def fold(
         fingerprint=settings.fingerprint("folding", dataset),
     )
     loader = PromptLoader(dataset, counter, count=settings.distill.prompts_per_round, seed=settings.seed)
-    trainer = Trainer(method, loader, training, plan, settings.work / "folding", run, hooks=watchers(training, run, console, world))
-    return trainer.fit().last_loss
+    hooks, archive = watchers(training, run, console, world), part_of(settings.archive, "folding")
+    return Trainer(method, loader, training, plan, settings.work / "folding", run, hooks=hooks, archive=archive).fit().last_loss
 
 
 def match(
@@ -168,8 +168,7 @@ def match(
         averaged=(STUDENT,),
         fingerprint=settings.fingerprint("mt_dmd", dataset),
     )
-    archive = settings.archive.part("matching") if settings.archive is not None else None
-    trainer = Trainer(method, loader, training, plan, settings.work / "matching", run, archive=archive)
+    trainer = Trainer(method, loader, training, plan, settings.work / "matching", run, archive=part_of(settings.archive, "matching"))
     hook = HealthHook(trainer, method, probe, run)
     trainer.hooks = (*watchers(training, run, console, world), hook)
     trainer.fetch_copy()

@@ -28,7 +28,7 @@ from imagewright.models.adapters import activate, attach, base_only, save_adapte
 from imagewright.models.diffusers_adapter import load_transformer, read_config
 from imagewright.models.dit import ErnieImageDiT
 from imagewright.tracking.job_run import JobRun
-from imagewright.training.archive import ArchivePlace
+from imagewright.training.archive import ArchivePlace, part_of
 from imagewright.training.schedule import learning_rate
 from imagewright.training.trainer import Trainer, TrainingPlan
 from imagewright.training.world import World
@@ -56,7 +56,7 @@ class SftRun:
     vae: Path | None = None
     """Folder of the autoencoder that pictures are seen through; none draws no pictures."""
     archive: ArchivePlace | None = None
-    """Where checkpoints of the fine-tuning are copied to; experts are short and start over."""
+    """Where checkpoints of the fine-tuning and of the experts are copied to."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def run_sft(settings: SftRun, output: Path, run: JobRun, console: Console | None
         initial=start,
         parent=settings.base_digest,
         vae=settings.vae,
-        archive=settings.archive.part("sft") if settings.archive is not None else None,
+        archive=part_of(settings.archive, "sft"),
     )
     before = domain_losses(load_transformer(start), settings, dataset)
     result, _ = run_pretraining(pretraining, output, run, console=console)
@@ -163,7 +163,8 @@ def train_expert(model: ErnieImageDiT, domain: str, settings: SftRun, dataset: L
     )
     loader = PackedLoader(dataset, config.stage.batching, seed=settings.seed, held_out=held_out)
     training = settings.training.model_copy(update={"ema_decay": 0.0, "validate_every_steps": 0})
-    Trainer(method, loader, training, plan, settings.work / "experts" / domain, run, hooks=watchers(training, run, None, World())).fit()
+    hooks, archive = watchers(training, run, None, World()), part_of(settings.archive, f"experts/{domain}")
+    Trainer(method, loader, training, plan, settings.work / "experts" / domain, run, hooks=hooks, archive=archive).fit()
     save_adapter(model, domain, output / "experts" / domain)
     batches = held_out_by_domain(settings, dataset)[domain]
     model.eval()

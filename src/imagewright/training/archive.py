@@ -35,6 +35,11 @@ class ArchivePlace:
         return ArchivePlace(self.store, f"{self.name}/{name}")
 
 
+def part_of(place: ArchivePlace | None, name: str) -> ArchivePlace | None:
+    """The place of one of several trainings of a job, where the job has one."""
+    return place.part(name) if place is not None else None
+
+
 class CheckpointArchive:
     """The copies of one training run's checkpoints. Offers made while a copy is under way replace each other: the newest is copied next."""
 
