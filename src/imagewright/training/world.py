@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,4 +61,12 @@ def open_world() -> World:
         torch.cuda.set_device(world.local_rank)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        # Backend threads still running when the interpreter goes down abort the process, and torchrun then fails a finished run.
+        atexit.register(leave_world)
     return world
+
+
+def leave_world() -> None:
+    """Ends this process's groups and their threads; nothing to do where none is open."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
