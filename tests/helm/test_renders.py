@@ -146,3 +146,15 @@ def test_the_dashboard_is_valid_json_with_unique_panels() -> None:
 @pytest.mark.parametrize("chart", CHARTS)
 def test_the_readme_lists_the_values_as_they_are(chart: str) -> None:
     assert (folder(chart) / "README.md").read_text(encoding="utf-8") == readme(chart), "run `make golden`"
+
+
+def test_training_nodes_may_reach_one_another_on_every_port() -> None:
+    rendered = manifests("imagewright", "training")
+    (runtime,) = [one for one in rendered if one["kind"] == "ClusterTrainingRuntime"]
+    (pod,) = [metadata for _, _, metadata in pod_specs(runtime)]
+    (policy,) = [one for one in rendered if one["kind"] == "NetworkPolicy" and one["metadata"]["name"] == "iw-imagewright-training"]
+    chosen = policy["spec"]["podSelector"]["matchLabels"]
+    assert chosen.items() <= pod["labels"].items()
+    for direction, side in (("ingress", "from"), ("egress", "to")):
+        (rule,) = policy["spec"][direction]
+        assert rule == {side: [{"podSelector": {"matchLabels": chosen}}]}
