@@ -24,7 +24,8 @@ def place(task: PipelineTask, job_class: JobClass, placement: PlacementConfig) -
         task.set_retry(num_retries=pool.retries, backoff_duration="30s", backoff_factor=2.0)
     set_resources(task, pool)
     set_node_pool(task, pool)
-    set_environment(task, placement)
+    set_queue(task, pool, placement)
+    set_endpoints(task, placement)
     return task
 
 
@@ -67,11 +68,12 @@ def set_node_pool(task: PipelineTask, pool: NodePool) -> None:
         kubernetes.add_toleration(task, toleration.key, toleration.operator, toleration.value or None, toleration.effect)
 
 
-def set_environment(task: PipelineTask, placement: PlacementConfig) -> None:
-    """Endpoints, credentials and the queue of a step's own pod."""
-    set_endpoints(task, placement)
+def set_queue(task: PipelineTask, pool: NodePool, placement: PlacementConfig) -> None:
+    """The queue that a step's own pod waits in, and its priority there."""
     if placement.queue:
         kubernetes.add_pod_label(task, "kueue.x-k8s.io/queue-name", placement.queue)
+    if pool.priority_class:
+        kubernetes.add_pod_label(task, "kueue.x-k8s.io/priority-class", pool.priority_class)
 
 
 def set_endpoints(task: PipelineTask, placement: PlacementConfig) -> None:

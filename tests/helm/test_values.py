@@ -45,6 +45,7 @@ CANDIDATES: list[Any] = [
     [9797],
     [{"key": "changed", "operator": "Exists"}],
     [{"kind": "User", "name": "changed"}],
+    [{"name": "changed", "value": 97}],
     [{"name": "changed", "nodeLabels": {"changed": "yes"}, "quota": {"cpu": "97"}}],
     {"changed": "yes"},
     {"requests": {"cpu": "97m"}, "limits": {"cpu": "97", "memory": "97Gi"}},
@@ -163,6 +164,13 @@ def test_the_defaults_alone_are_refused_with_everything_that_is_missing() -> Non
         ("imagewright", "external", "registry.git.url", "", "registry.git.url: is required"),
         ("imagewright", "external", "networkPolicy.externalRanges", [], "networkPolicy.externalRanges: is empty"),
         ("imagewright", "training", "queues.flavors", [], "queues.flavors: is empty"),
+        (
+            "imagewright",
+            "training",
+            "queues.priorityClasses",
+            [{"name": "research", "value": 1}, {"name": "research", "value": 2}],
+            "queues.priorityClasses: names research twice",
+        ),
         (
             "imagewright",
             "training",

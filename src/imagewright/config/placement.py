@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from imagewright.config.base import Section
 from imagewright.config.train_job import TrainJobConfig
@@ -39,7 +39,8 @@ class NodePool(Section):
     """Size of /dev/shm (data-loader workers, NCCL); empty keeps the runtime's 64 MiB."""
     retries: int = Field(default=0, ge=0, le=10)
     """Retries of a failed pod. A retry costs only what is missing: finished work is found by its record."""
-    priority_class: str = ""
+    priority_class: str = Field(default="", pattern=r"^([a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?)?$")
+    """Kueue priority of the pods, one of the platform chart's `queues.priorityClasses`; needs `queue`. Empty takes the lowest, 0."""
 
 
 class PlacementConfig(Section):
@@ -57,3 +58,11 @@ class PlacementConfig(Section):
     """Kueue local queue of the pods; empty for none."""
     train_job: TrainJobConfig = TrainJobConfig()
     """Training on several nodes."""
+
+    @model_validator(mode="after")
+    def priorities_have_a_queue(self) -> Self:
+        """Refuses a priority without the queue that would read it."""
+        named = [pool for pool in get_args(JobClass) if getattr(self, pool).priority_class]
+        if named and not self.queue:
+            raise ValueError(f"{', '.join(f'{pool}.priority_class' for pool in named)} needs queue: priorities are read by Kueue alone")
+        return self

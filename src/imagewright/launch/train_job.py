@@ -70,8 +70,8 @@ def build_train_job(request: TrainRequest, placement: PlacementConfig, pod: PodP
         labels[RUN_LABEL] = request.pipeline_run[:MAX_LABEL].rstrip("-._")
     if placement.queue:
         labels[QUEUE_LABEL] = placement.queue
-        if pool.priority_class:
-            labels[PRIORITY_LABEL] = pool.priority_class
+    if pool.priority_class:
+        labels[PRIORITY_LABEL] = pool.priority_class
     trainer = models.TrainerV1alpha1Trainer.from_dict(
         {
             "image": request.image or None,

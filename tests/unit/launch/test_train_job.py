@@ -127,6 +127,22 @@ def test_the_launching_step_holds_no_accelerator_and_hands_its_placement_on(tmp_
     assert "kueue" in json.dumps(compiled[1].platform)
 
 
+def test_each_steps_pod_waits_with_the_priority_of_its_pool() -> None:
+    one_node = {**SETTINGS["train_job"], "num_nodes": 1}
+    compiled = compile_pipeline("pretraining", load_recipe("debug").model_copy(update={"placement": placement(train_job=one_node)}))
+    assert compiled.platform is not None
+    executors = compiled.platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    labels = {name: executor.get("podMetadata", {}).get("labels", {}) for name, executor in executors.items()}
+    assert {one["kueue.x-k8s.io/queue-name"] for one in labels.values()} == {"training"}
+    assert labels["exec-pretrain-dit"]["kueue.x-k8s.io/priority-class"] == "research"
+    assert labels["exec-write-report"]["kueue.x-k8s.io/priority-class"] == "release"
+
+
+def test_a_priority_without_a_queue_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"control.priority_class, train.priority_class needs queue"):
+        placement(queue="")
+
+
 def test_every_step_on_a_cluster_runs_as_the_images_user_with_the_charts_secret() -> None:
     compiled = compile_pipeline("pretraining", load_recipe("debug").model_copy(update={"placement": placement()}))
     assert compiled.platform is not None
