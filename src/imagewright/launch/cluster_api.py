@@ -21,6 +21,7 @@ Answer = TypeVar("Answer")
 Tree = dict[str, Any]
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 MAX_NAMESPACE_BYTES = 256
+UNAUTHORISED, FORBIDDEN = 401, 403
 NOT_FOUND, CONFLICT, GONE, THROTTLED = 404, 409, 410, 429
 PASSING = frozenset({THROTTLED, 500, 502, 503, 504})
 MAX_TRIES = 8
@@ -29,16 +30,19 @@ REQUEST_SECONDS = 60.0
 
 
 class ClusterError(InputError):
-    """A cluster that cannot be reached, refuses, or lacks something."""
+    """A cluster that cannot be reached, refuses, or lacks something. status: the HTTP status of a refusal, else 0."""
+
+    status: int = 0
 
 
 @dataclass(frozen=True)
 class ClusterApi:
-    """One API server and the namespace we act in. `wait` is how pauses are made."""
+    """One API server and the namespace we act in. `wait` is how pauses are made; `max_tries` is for each request."""
 
     api: client.ApiClient
     namespace: str
     wait: Callable[[float], None] = field(default=time.sleep)
+    max_tries: int = MAX_TRIES
 
     def call(self, what: str, method: Callable[..., Answer], *arguments: Any, **options: Any) -> Answer:
         """One request, tried again while the server throttles or is away; `what` names it in errors.
@@ -47,8 +51,8 @@ class ClusterApi:
         """
         options.setdefault("_request_timeout", REQUEST_SECONDS)
         pause = 1.0
-        for attempt in range(MAX_TRIES):
-            last = attempt == MAX_TRIES - 1
+        for attempt in range(self.max_tries):
+            last = attempt == self.max_tries - 1
             try:
                 return method(*arguments, **options)
             except ApiException as error:
@@ -117,15 +121,17 @@ def refused(what: str, namespace: str, error: ApiException) -> ClusterError:
     """What an HTTP error means for a person."""
     words = said(error)
     fixes = {
-        401: "the token is not accepted: renew it, or check the pod's service account",
-        403: f"the account may not do this in namespace {namespace}: use the platform chart's launcher account",
+        UNAUTHORISED: "the token is not accepted: renew it, or check the pod's service account",
+        FORBIDDEN: f"the account may not do this in namespace {namespace}: use the platform chart's launcher account",
         422: "the cluster runs another version of this API: infra/k8s/README.md names the supported ones",
         THROTTLED: "the server kept throttling; try again later",
     }
     fix = fixes.get(error.status, "see the API server's log")
     if "quota" in words:
         fix = f"namespace {namespace} has no quota for this: ask for more, or take fewer nodes"
-    return ClusterError(Problem(what, f"the cluster answered {error.status}: {words}", namespace, fix))
+    refusal = ClusterError(Problem(what, f"the cluster answered {error.status}: {words}", namespace, fix))
+    refusal.status = int(error.status)
+    return refusal
 
 
 def unreachable(host: str, error: Exception) -> ClusterError:
