@@ -192,7 +192,7 @@ class Installation:
         """Why pods of the namespace wait."""
         from kubernetes import client
 
-        from imagewright.launch.train_job_client import pod_reasons
+        from imagewright.launch.waiting_reasons import pod_reasons
 
         pods = self.cluster.call("pods", client.CoreV1Api(self.cluster.api).list_namespaced_pod, self.cluster.namespace).items
         plain = [self.cluster.api.sanitize_for_serialization(pod) for pod in pods]

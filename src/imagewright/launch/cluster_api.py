@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
@@ -24,6 +26,8 @@ MAX_NAMESPACE_BYTES = 256
 UNAUTHORISED, FORBIDDEN = 401, 403
 NOT_FOUND, CONFLICT, GONE, THROTTLED = 404, 409, 410, 429
 PASSING = frozenset({THROTTLED, 500, 502, 503, 504})
+# A damaged kubeconfig makes the client fail in all of these ways.
+BROKEN_SETTINGS = (ConfigException, OSError, yaml.YAMLError, TypeError, AttributeError, KeyError)
 MAX_TRIES = 8
 MAX_WAIT_SECONDS = 30.0
 REQUEST_SECONDS = 60.0
@@ -58,6 +62,8 @@ class ClusterApi:
             except ApiException as error:
                 if error.status in {NOT_FOUND, CONFLICT, GONE}:
                     raise
+                if not error.status:  # the client's way to say that TLS failed
+                    raise unreachable(self.api.configuration.host, error) from error
                 if error.status not in PASSING or last:
                     raise refused(what, self.namespace, error) from error
                 self.wait(min(retry_after(error, pause), MAX_WAIT_SECONDS))
@@ -77,7 +83,7 @@ def connect(namespace: str = "") -> ClusterApi:
     except ConfigException:
         try:
             config.load_kube_config(kubeconfig(), client_configuration=settings)
-        except (ConfigException, OSError) as error:
+        except BROKEN_SETTINGS as error:
             fix = "run inside the cluster with a service account, or set KUBECONFIG"
             raise ClusterError(Problem("cluster", f"none is configured: {error}", None, fix)) from error
     settings.retries = False  # pauses are ours, so that they end when a run is cancelled
@@ -96,17 +102,18 @@ def own_namespace() -> str:
             return file.read(MAX_NAMESPACE_BYTES).decode().strip()
     try:
         _, active = config.list_kube_config_contexts(kubeconfig())
-    except (ConfigException, OSError):
+    except BROKEN_SETTINGS:
         return "default"
     return str(active["context"].get("namespace") or "default")
 
 
 def retry_after(error: ApiException, otherwise: float) -> float:
-    """Seconds the server asks to wait."""
+    """Seconds the server asks to wait; ours where it asks for none, or for something that is no number of seconds."""
     try:
-        return max(0.0, float((error.headers or {}).get("Retry-After", otherwise)))
+        asked = float((error.headers or {}).get("Retry-After", otherwise))
     except ValueError:
         return otherwise
+    return max(0.0, asked) if math.isfinite(asked) else otherwise
 
 
 def said(error: ApiException) -> str:
@@ -127,7 +134,9 @@ def refused(what: str, namespace: str, error: ApiException) -> ClusterError:
         THROTTLED: "the server kept throttling; try again later",
     }
     fix = fixes.get(error.status, "see the API server's log")
-    if "quota" in words:
+    if "violates PodSecurity" in words:
+        fix = f"namespace {namespace} admits restricted pods only: use the platform chart's runtime"
+    elif "quota" in words:
         fix = f"namespace {namespace} has no quota for this: ask for more, or take fewer nodes"
     refusal = ClusterError(Problem(what, f"the cluster answered {error.status}: {words}", namespace, fix))
     refusal.status = int(error.status)
@@ -135,8 +144,10 @@ def refused(what: str, namespace: str, error: ApiException) -> ClusterError:
 
 
 def unreachable(host: str, error: Exception) -> ClusterError:
-    """A server that does not answer."""
-    return ClusterError(Problem("cluster", f"does not answer: {type(error).__name__}", host, "check the address and the network"))
+    """A server that does not answer. urllib3 wraps what happened in what it did about it; the client makes words of it."""
+    reason = getattr(error, "reason", None) or error
+    said = " ".join(reason.split())[:200] if isinstance(reason, str) else type(reason).__name__
+    return ClusterError(Problem("cluster", f"does not answer: {said}", host, "check the address, its certificate and the network"))
 
 
 def is_unknown_kind(error: ApiException) -> bool:

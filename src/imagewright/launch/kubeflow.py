@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from urllib3.exceptions import HTTPError
 from imagewright.config import Config
 from imagewright.config.kubeflow import KubeflowConfig
 from imagewright.errors import InputError, Problem
+from imagewright.launch.cluster_api import retry_after
 from imagewright.launch.inputs import run_parameters
 from imagewright.launch.ir import PipelineIR
 from imagewright.launch.schedule import Concurrency
@@ -28,14 +31,19 @@ from imagewright.storage.records import Record
 SYMBOLIC_IMAGE = "imagewright-worker"
 FINISHED = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"})
 MAX_TOKEN_BYTES = 64 << 10
-NOT_FOUND = 404
-CONFLICT = 409
+NOT_FOUND, CONFLICT, THROTTLED = 404, 409, 429
+AWAY = frozenset({502, 503, 504})
+LOOKS = re.compile(r"_(get|list)_")
+MAX_TRIES = 5
+MAX_WAIT_SECONDS = 30.0
 
 Answer = TypeVar("Answer")
 
 
 class KubeflowError(InputError):
-    """A cluster that cannot be reached, refuses, or lacks something."""
+    """A cluster that cannot be reached, refuses, or lacks something. status: the HTTP status of a refusal, else 0."""
+
+    status: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,12 +65,13 @@ class RemoteRun:
 class Kubeflow:
     """A small client: submit, look, retry, terminate."""
 
-    def __init__(self, config: KubeflowConfig) -> None:
-        """Raises KubeflowError when no server is configured."""
+    def __init__(self, config: KubeflowConfig, wait: Callable[[float], None] = time.sleep) -> None:
+        """wait: how pauses are made. Raises KubeflowError when no server is configured."""
         if not config.url:
             raise KubeflowError(Problem("kubeflow.url", "is required for --on kfp", None, "--set kubeflow.url=http://localhost:8888"))
-        self.config = config
+        self.config, self.wait = config, wait
         settings = kfp_server_api.Configuration(host=config.url.rstrip("/"))
+        settings.retries = False  # pauses are ours, and bounded
         if config.ca_file:
             settings.ssl_ca_cert = config.ca_file
         if config.token_file:
@@ -85,15 +94,28 @@ class Kubeflow:
             raise KubeflowError(Problem("kubeflow.token_file", f"cannot be read: {error}", self.config.token_file)) from error
 
     def call(self, method: Callable[..., Answer], *arguments: Any, **options: Any) -> Answer:
-        """One call with the configured timeout; every failure becomes a KubeflowError that says what to do."""
-        try:
-            return method(*arguments, _request_timeout=self.config.timeout_seconds, **options)
-        except ApiException as error:
-            raise refused(error, self.config) from error
-        except (HTTPError, OSError) as error:
-            rule = f"does not answer: {type(error).__name__}"
-            fix = "check the address, or: kubectl port-forward -n kubeflow svc/ml-pipeline 8888"
-            raise KubeflowError(Problem("kubeflow.url", rule, self.config.url, fix)) from error
+        """One call with the configured timeout; every failure becomes a KubeflowError that says what to do.
+
+        A server that throttles is waited for; so is one that is away, when the call only looks: a run outlives its server's restart.
+        """
+        only_looks = LOOKS.search(method.__name__) is not None
+        pause = 1.0
+        for attempt in range(MAX_TRIES):
+            last = attempt == MAX_TRIES - 1
+            try:
+                return method(*arguments, _request_timeout=self.config.timeout_seconds, **options)
+            except ApiException as error:
+                if last or not (error.status == THROTTLED or (only_looks and error.status in AWAY)):
+                    raise refused(error, self.config) from error
+                self.wait(min(retry_after(error, pause), MAX_WAIT_SECONDS))
+            except (HTTPError, OSError) as error:
+                if last or not only_looks:
+                    rule = f"does not answer: {type(getattr(error, 'reason', None) or error).__name__}"
+                    fix = "check the address, or: kubectl port-forward -n kubeflow svc/ml-pipeline 8888"
+                    raise KubeflowError(Problem("kubeflow.url", rule, self.config.url, fix)) from error
+                self.wait(pause)
+            pause *= 2
+        raise AssertionError("the last try returns or raises")
 
     def submit(self, pipeline: PipelineIR, config: Config, name: str, version: str, inputs: Mapping[str, Record] | None = None) -> str:
         """Creates a run and returns its id. `version`, a git commit, names the pipeline version; an equal one is used again."""
@@ -148,17 +170,12 @@ class Kubeflow:
             path = Path(folder) / "pipeline.yaml"
             path.write_text(pipeline.to_yaml(), encoding="utf-8")
             try:
-                found = self.pipelines.pipeline_service_get_pipeline_by_name(
-                    pipeline.name, _request_timeout=self.config.timeout_seconds, **options
-                )
-                pipeline_id = str(found.pipeline_id)
-            except ApiException as error:
+                found = self.call(self.pipelines.pipeline_service_get_pipeline_by_name, pipeline.name, **options)
+            except KubeflowError as error:
                 if error.status != NOT_FOUND:
-                    raise refused(error, self.config) from error
-                pipeline_id = str(self.call(self.uploads.upload_pipeline, str(path), name=pipeline.name, **options).pipeline_id)
-            except (HTTPError, OSError) as error:
-                rule = f"does not answer: {type(error).__name__}"
-                raise KubeflowError(Problem("kubeflow.url", rule, self.config.url, "check the address and the network")) from error
+                    raise
+                found = self.call(self.uploads.upload_pipeline, str(path), name=pipeline.name, **options)
+            pipeline_id = str(found.pipeline_id)
             for existing in self.versions(pipeline_id):
                 if existing.display_name == version:
                     return pipeline_id, str(existing.pipeline_version_id)
@@ -225,7 +242,9 @@ def refused(error: ApiException, config: KubeflowConfig) -> KubeflowError:
         403: f"the account needs the right to do this in namespace {config.namespace or 'kubeflow'}",
         NOT_FOUND: "check the id, and that the address is the API server's",
         CONFLICT: "take another name",
-        429: "the server throttles; try again later",
+        THROTTLED: "the server throttles; try again later",
     }
     fix = fixes.get(error.status, "see the server's log")
-    return KubeflowError(Problem("kubeflow", f"answered {error.status}: {detail[:300]}", config.url, fix))
+    refusal = KubeflowError(Problem("kubeflow", f"answered {error.status}: {detail[:300]}", config.url, fix))
+    refusal.status = int(error.status or 0)
+    return refusal

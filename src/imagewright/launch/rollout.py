@@ -79,9 +79,14 @@ class CanaryRollout:
         return Verdict(rule="rollout", passed=passed, reason=reason or f"answered every probe at {list(self.config.steps)} %")
 
     def withdraw(self) -> None:
-        """Gives the stable servers all requests; nothing when no trial is under way."""
+        """Gives the stable servers all requests; nothing when no trial is under way. Raises ClusterError when that is refused."""
         if self.tried:
-            self.target.back()
+            try:
+                self.target.back()
+            except ClusterError as error:
+                rule = "the trial could not be taken back: the canary may still get requests"
+                fix = f"take them from the canary of {self.config.release} by hand, as docs/operations.md says"
+                raise ClusterError([*error.problems, Problem("rollout", rule, None, fix)]) from error
             self.tried = False
             self.say("rollout: rolled back, the stable servers have all requests")
 

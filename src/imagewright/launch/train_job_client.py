@@ -11,15 +11,26 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from imagewright.errors import Problem
-from imagewright.launch.cluster_api import CONFLICT, GONE, NOT_FOUND, PASSING, ClusterApi, ClusterError, is_unknown_kind, retry_after, said
+from imagewright.launch.cluster_api import (
+    CONFLICT,
+    GONE,
+    NOT_FOUND,
+    PASSING,
+    ClusterApi,
+    ClusterError,
+    is_unknown_kind,
+    refused,
+    retry_after,
+    said,
+)
 from imagewright.launch.train_job import KEY_LABEL, MAX_LABEL
 
 Tree = dict[str, Any]
 TRAINER = {"group": "trainer.kubeflow.org", "version": "v1alpha1", "plural": "trainjobs"}
-WORKLOADS = {"group": "kueue.x-k8s.io", "version": "v1beta2", "plural": "workloads"}
 JOBSET_LABEL = "jobset.sigs.k8s.io/jobset-name"
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 EXIT_INTERRUPTED = 75  # imagewright.training.interruption: saved and stopped, run it again
+NOT_STARTED = 400  # what the log of a container that has not started is answered with
 MAX_LOG_BYTES = 1 << 20
 MAX_LOG_LINES = 2000
 
@@ -143,7 +154,8 @@ class TrainJobs:
                         yield self.state(newest)
             except ApiException as error:
                 if error.status not in {GONE, *PASSING}:
-                    raise self.missing(name, error) from error
+                    unknown = error.status == NOT_FOUND
+                    raise (self.missing(name, error) if unknown else refused(f"watch of {name}", self.cluster.namespace, error)) from error
                 if error.status != GONE:
                     self.cluster.wait(retry_after(error, 1.0))
                 version = ""
@@ -181,7 +193,8 @@ class TrainJobs:
             return TrainJobState(name, "waiting", conditions["Suspended"].get("message", ""), pods)
         wanted = (train_job.get("spec", {}).get("trainer") or {}).get("numNodes", 1)
         running = sum(pod.get("status", {}).get("phase") in {"Running", "Succeeded"} for pod in pods)
-        return TrainJobState(name, "running" if running >= wanted else "waiting", f"{running} of {wanted} nodes run", pods)
+        message = f"{running} of {wanted} nodes run" if pods else ""
+        return TrainJobState(name, "running" if running >= wanted else "waiting", message, pods)
 
     def pods(self, name: str) -> list[Tree]:
         """Pods of a TrainJob, by node number."""
@@ -192,7 +205,7 @@ class TrainJobs:
         return sorted(plain, key=lambda pod: int((pod["metadata"].get("labels") or {}).get(INDEX_LABEL, 0)))
 
     def log_lines(self, pod: str, after: str) -> list[tuple[str, str]]:
-        """(timestamp, line) of a pod's log after a timestamp; nothing while the pod has no log."""
+        """(timestamp, line) of a pod's log after a timestamp; nothing while there is no log. Raises ClusterError when refused."""
         try:
             text = self.cluster.call(
                 f"log of {pod}",
@@ -203,31 +216,14 @@ class TrainJobs:
                 tail_lines=MAX_LOG_LINES,
                 limit_bytes=MAX_LOG_BYTES,
             )
-        except (ApiException, ClusterError):
-            return []  # a container that has not started answers 400
+        except ApiException:
+            return []
+        except ClusterError as error:
+            if error.status != NOT_STARTED:
+                raise
+            return []
         pairs = [line.partition(" ")[::2] for line in (text or "").splitlines()]
         return [(stamp, line) for stamp, line in pairs if stamp > after]
-
-    def why_waiting(self, state: TrainJobState) -> str:
-        """Why nodes do not run: what Kueue, the scheduler and the kubelet say; the TrainJob's own word otherwise."""
-        reasons = [*self.queue_reasons(state.name), *(reason for pod in state.pods for reason in pod_reasons(pod))]
-        return "; ".join(dict.fromkeys(reasons)) or state.message or "no pod was created: is the Trainer's controller running?"
-
-    def queue_reasons(self, name: str) -> list[str]:
-        """What Kueue says about the workload of a TrainJob; nothing where Kueue is not installed."""
-        try:
-            found = self.cluster.call(
-                f"workloads of {name}", self.objects.list_namespaced_custom_object, **WORKLOADS, namespace=self.cluster.namespace
-            )
-        except (ApiException, ClusterError):
-            return []
-        own = [
-            item
-            for item in found.get("items", [])
-            if any(owner.get("name") == name for owner in item["metadata"].get("ownerReferences", []))
-        ]
-        conditions = [one for item in own for one in (item.get("status") or {}).get("conditions") or []]
-        return [f"Kueue: {one.get('message', '')}" for one in conditions if one["type"] == "QuotaReserved" and one.get("status") != "True"]
 
     def missing(self, name: str, error: ApiException) -> ClusterError:
         """A 404 where the object cannot be the reason."""
@@ -236,19 +232,6 @@ class TrainJobs:
             return ClusterError(Problem(f"trainjob {name}", "is of a kind this cluster does not know", TRAINER["group"], fix))
         rule = f"the cluster answered {error.status}: {said(error)}"
         return ClusterError(Problem(f"trainjob {name}", rule, self.cluster.namespace, "check the namespace"))
-
-
-def pod_reasons(pod: Tree) -> list[str]:
-    """Why one pod does not run."""
-    status = pod.get("status", {})
-    name = pod["metadata"]["name"]
-    unscheduled = [
-        f"{name}: {one.get('message', one.get('reason', ''))}"
-        for one in status.get("conditions") or []
-        if one["type"] == "PodScheduled" and one.get("status") == "False"
-    ]
-    waiting = [one.get("state", {}).get("waiting") for one in status.get("containerStatuses") or []]
-    return [*unscheduled, *(f"{name}: {one.get('reason', '')} {one.get('message', '')}".strip() for one in waiting if one)]
 
 
 def was_preempted(state: TrainJobState) -> bool:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from imagewright.config.placement import PlacementConfig
 from imagewright.errors import Problem
 from imagewright.launch.cluster_api import ClusterError, connect
 from imagewright.launch.train_job import PodPlacement, TrainRequest, build_train_job
 from imagewright.launch.train_job_client import TrainJobs, TrainJobState, was_preempted
+from imagewright.launch.waiting_reasons import why_waiting
 from imagewright.training.interruption import StopRequest, TrainingInterrupted
 
 MAX_FAILURE_LINES = 20
+MOMENT_SECONDS = 0.2
 
 
 class TrainJobError(ClusterError):
@@ -35,6 +38,8 @@ class TrainJobStep:
     seen_until: dict[str, str] = field(default_factory=dict)
     """Pod name -> timestamp of its last log line passed on."""
     last_lines: list[str] = field(default_factory=list)
+    unreadable: set[str] = field(default_factory=set)
+    """Pods whose log we may not read."""
 
     def run(self) -> None:
         """Returns when training is complete. Raises TrainJobError, ClusterError, or TrainingInterrupted when this step was told to stop."""
@@ -83,25 +88,37 @@ class TrainJobStep:
                 line = f"{name}: {state.num_ready} nodes run"
             else:
                 waiting_since = self.clock() if waiting_since is None else waiting_since
-                line = f"{name}: waiting: {self.jobs.why_waiting(state)}"
+                line = f"{name}: waiting: {self.why_waiting(state)}"
             if line != said:
                 said = line
                 self.say(line)
             if waiting_since is not None and self.clock() - waiting_since >= settings.schedule_deadline_seconds:
                 self.jobs.delete(name)
-                rule = f"did not run within {settings.schedule_deadline_seconds:.0f} s: {self.jobs.why_waiting(state)}"
+                rule = f"did not run within {settings.schedule_deadline_seconds:.0f} s: {self.why_waiting(state)}"
                 fix = (
                     "free or add nodes, take fewer (placement.train_job.num_nodes), or raise placement.train_job.schedule_deadline_seconds"
                 )
                 raise TrainJobError(Problem(f"trainjob {name}", rule, state.message, fix))
         raise AssertionError("the states of a TrainJob end with one that is final")
 
+    def why_waiting(self, state: TrainJobState) -> str:
+        """In the words of whoever knows."""
+        return why_waiting(self.jobs.cluster, state.name, state.pods, state.message)
+
     def forward_log(self, state: TrainJobState) -> None:
         """Passes on what the first node printed since the last look; each line once."""
         if not state.pods:
             return
         first = state.pods[0]["metadata"]["name"]
-        for stamp, line in self.jobs.log_lines(first, self.seen_until.get(first, "")):
+        if first in self.unreadable:
+            return
+        try:
+            lines = self.jobs.log_lines(first, self.seen_until.get(first, ""))
+        except ClusterError as error:
+            self.unreadable.add(first)
+            self.say(f"the log of {first} cannot be read, training goes on without it: {error.problems[0].rule}")
+            return
+        for stamp, line in lines:
             self.seen_until[first] = stamp
             self.last_lines = [*self.last_lines[1 - MAX_FAILURE_LINES :], line]
             self.say(line)
@@ -122,6 +139,15 @@ class TrainJobStep:
 
 def launch_train_job(request: TrainRequest, placement: PlacementConfig, pod: PodPlacement) -> None:
     """Runs one training step on the cluster this process is in (or KUBECONFIG names); SIGTERM ends the TrainJob after a checkpoint."""
-    jobs = TrainJobs(connect(placement.train_job.namespace))
     with StopRequest() as stop:
-        TrainJobStep(jobs, request, placement, pod, stop=stop).run()
+        cluster = replace(connect(placement.train_job.namespace), wait=partial(pause, stop))
+        TrainJobStep(TrainJobs(cluster), request, placement, pod, stop=stop).run()
+
+
+def pause(stop: StopRequest, seconds: float) -> None:
+    """Waits, but only a moment longer once the step is told to stop: its own grace period must be enough to end the TrainJob."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, MOMENT_SECONDS))
+        if stop.requested:
+            return

@@ -47,6 +47,8 @@ class Cluster(ThreadingHTTPServer):
         self.recurring: list[dict[str, Any]] = []
         self.token = ""
         self.broken = 0
+        self.passing: list[int] = []
+        """Statuses of the next answers, after which the server is well again."""
 
     @property
     def url(self) -> str:
@@ -62,6 +64,8 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, body: object, status: int = 200) -> None:
         content = json.dumps(body).encode()
         self.send_response(status)
+        if status == 429:
+            self.send_header("Retry-After", "7")
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -73,6 +77,8 @@ class Handler(BaseHTTPRequestHandler):
         path = path.removeprefix("/apis/v2beta1")
         cluster = self.server
         cluster.requests.append((self.command, path))
+        if cluster.passing:
+            return self.answer({"message": "not now"}, cluster.passing.pop(0))
         if cluster.broken:
             return self.answer({"message": "the database is away"}, cluster.broken)
         if cluster.token and self.headers.get("Authorization") != f"Bearer {cluster.token}":
@@ -122,7 +128,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     server = Cluster()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     yield server
     server.shutdown()
 
@@ -193,11 +199,43 @@ def test_what_goes_wrong_is_said_with_what_to_do(cluster: Cluster, tmp_path: Pat
     with pytest.raises(KubeflowError, match="the database is away"):
         client(cluster).submit(PIPELINE, Config(), "monday", "c0ffee")
     with pytest.raises(KubeflowError, match="does not answer"):
-        Kubeflow(KubeflowConfig(url="http://127.0.0.1:9", worker_image=IMAGE)).look("r-1")
+        Kubeflow(KubeflowConfig(url="http://127.0.0.1:9", worker_image=IMAGE), lambda _: None).look("r-1")
     with pytest.raises(KubeflowError, match=r"kubeflow\.url: is required"):
         Kubeflow(KubeflowConfig())
     with pytest.raises(KubeflowError, match="cannot be read"):
         client(cluster, token_file=str(tmp_path / "none"))
+
+
+def test_a_watched_run_outlives_a_restart_of_the_server(cluster: Cluster) -> None:
+    pauses: list[float] = []
+    kubeflow = Kubeflow(client(cluster).config, pauses.append)
+    run_id = kubeflow.submit(PIPELINE, Config(), "monday", "c0ffee")
+    cluster.passing = [503, 429, 502, 504]
+    assert kubeflow.look(run_id).run_id == run_id
+    assert pauses == [1.0, 7.0, 4.0, 8.0]
+    cluster.passing = [503] * 5
+    with pytest.raises(KubeflowError, match="answered 503: not now"):
+        kubeflow.look(run_id)
+
+
+def test_a_run_is_created_again_only_when_the_server_certainly_did_not(cluster: Cluster) -> None:
+    pauses: list[float] = []
+    kubeflow = Kubeflow(client(cluster).config, pauses.append)
+    cluster.passing = [429]
+    kubeflow.retry(kubeflow.submit(PIPELINE, Config(), "monday", "c0ffee"))
+    assert pauses == [7.0]
+    cluster.passing = [503]
+    with pytest.raises(KubeflowError, match="answered 503"):
+        kubeflow.terminate("r-0")
+    assert len(cluster.runs) == 1
+
+
+@pytest.mark.parametrize(("status", "fix"), [(401, "valid token"), (403, "needs the right"), (429, "try again later")])
+def test_a_refusal_names_its_status_and_what_to_do(cluster: Cluster, status: int, fix: str) -> None:
+    cluster.broken = status
+    with pytest.raises(KubeflowError, match=fix) as caught:
+        Kubeflow(client(cluster).config, lambda _: None).look("r-1")
+    assert caught.value.status == status
 
 
 def test_a_server_without_an_image_by_digest_is_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,38 @@ def test_a_cluster_without_the_gateway_says_so(tmp_path: Path, monkeypatch: pyte
         monkeypatch.setenv("KUBECONFIG", str(bare.kubeconfig(tmp_path)))
         with pytest.raises(ClusterError, match="kind this cluster does not know"):
             RouteTarget(connect(), RELEASE).share(5)
+
+
+def test_a_throttled_rollout_waits_and_goes_on(cluster: tuple[KubeServer, ClusterApi], canary: Server) -> None:
+    server, api = cluster
+    pauses: list[float] = []
+    server.throttle = 3
+    verdict = rollout(RouteTarget(replace(api, wait=pauses.append), RELEASE), canary, print).try_out(NEW)
+    assert verdict.passed
+    assert pauses == [7.0] * 3
+
+
+def test_a_trial_that_cannot_be_taken_back_says_who_still_gets_requests(cluster: tuple[KubeServer, ClusterApi], canary: Server) -> None:
+    server, api = cluster
+
+    def say(line: str) -> None:
+        server.token = "renewed"
+
+    with pytest.raises(ClusterError, match=r"(?s)the token is not accepted.*the canary may still get requests"):
+        rollout(RouteTarget(api, RELEASE), canary, say).try_out(NEW)
+    assert weights(server) == {"stable": 95, "canary": 5}
+
+
+@pytest.mark.parametrize("resource", ["httproutes", "deployments"])
+def test_an_account_that_may_not_roll_out_is_told_and_no_request_moves(
+    cluster: tuple[KubeServer, ClusterApi], canary: Server, resource: str
+) -> None:
+    server, api = cluster
+    server.forbidden = {("patch", resource)}
+    before = weights(server)
+    with pytest.raises(ClusterError, match=rf'cannot patch resource "{resource}".*launcher account'):
+        rollout(RouteTarget(api, RELEASE), canary, print).try_out(NEW)
+    assert weights(server) == (before if resource == "httproutes" else {"stable": 100, "canary": 0})
 
 
 def test_a_release_without_a_canary_says_what_to_set(cluster: tuple[KubeServer, ClusterApi]) -> None:

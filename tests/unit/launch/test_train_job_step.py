@@ -2,68 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from fixtures.kube_server import KubeServer, Tree, kube_server
-from fixtures.train_request import REQUEST, SETTINGS, placement
+from fixtures.kube_server import KubeServer, kube_server
+from fixtures.train_cluster import KUEUE, NAME, TRAINER, Cluster
+from fixtures.train_request import REQUEST, placement
 
-from imagewright.launch.cluster_api import ClusterApi, ClusterError, connect
+from imagewright.launch.cluster_api import ClusterError, connect
 from imagewright.launch.train_job import build_train_job
-from imagewright.launch.train_job_client import TrainJobs
-from imagewright.launch.train_job_step import TrainJobError, TrainJobStep
-from imagewright.training.interruption import TrainingInterrupted
-
-TRAINER, KUEUE = "trainer.kubeflow.org", "kueue.x-k8s.io"
-NAME = REQUEST.name
+from imagewright.launch.train_job_step import TrainJobError, pause
+from imagewright.training.interruption import StopRequest, TrainingInterrupted
 
 
 @pytest.fixture
 def server() -> Iterator[KubeServer]:
     with kube_server(TRAINER, KUEUE) as started:
         yield started
-
-
-class Cluster:
-    """The step under test and the cluster's part: `on(line start, action)` acts when the step says that line."""
-
-    def __init__(self, server: KubeServer, folder: Path, monkeypatch: pytest.MonkeyPatch, **train_job: Any) -> None:
-        monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig(folder)))
-        self.server, self.said, self.pauses, self.seconds = server, [], [], 0.0
-        self.actions: list[tuple[str, Callable[[], object]]] = []
-        self.jobs = TrainJobs(ClusterApi(connect().api, "images", self.pauses.append))
-        settings = placement(train_job={**SETTINGS["train_job"], **train_job})
-        self.step = TrainJobStep(self.jobs, REQUEST, settings, say=self.say, clock=self.clock, interval_seconds=1)
-
-    def clock(self) -> float:
-        self.seconds += 10.0
-        return self.seconds
-
-    def on(self, words: str, action: Callable[[], object]) -> None:
-        self.actions.append((words, action))
-
-    def say(self, line: str) -> None:
-        self.said.append(line)
-        due = [one for one in self.actions if one[0] in line]
-        self.actions = [one for one in self.actions if one[0] not in line]
-        for _, action in due:
-            action()
-
-    def pods(self, phase: str, name: str = NAME, num_nodes: int = 2, **status: Any) -> None:
-        for node in range(num_nodes):
-            labels = {"jobset.sigs.k8s.io/jobset-name": name, "batch.kubernetes.io/job-completion-index": str(node)}
-            pod: Tree = {"metadata": {"name": f"{name}-node-{node}", "labels": labels}, "spec": {"containers": [{"name": "node"}]}}
-            self.server.put("", "pods", {**pod, "status": {"phase": phase, **status}})
-
-    def run_pods(self, name: str = NAME) -> None:
-        self.pods("Running", name)
-        self.server.update(TRAINER, "trainjobs", name, status={"jobsStatus": []})
-
-    def end(self, condition: str, message: str = "", name: str = NAME) -> None:
-        found = {"type": condition, "status": "True", "message": message, "reason": "Test", "lastTransitionTime": "2026-01-01T00:00:00Z"}
-        self.server.update(TRAINER, "trainjobs", name, status={"conditions": [found]})
 
 
 @pytest.fixture
@@ -158,25 +114,85 @@ def test_a_failure_of_the_training_names_node_code_and_log(cluster: Cluster) -> 
         cluster.step.run()
 
 
-def test_nodes_that_never_schedule_end_with_every_reason(server: KubeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster = Cluster(server, tmp_path, monkeypatch, schedule_deadline_seconds=30.0)
-    message = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu"
-    no_secret = {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "s3" not found'}}
+def test_a_log_we_may_not_read_is_said_once_and_training_goes_on(cluster: Cluster) -> None:
+    cluster.server.forbidden = {("get", "pods/log")}
+    cluster.on("created", cluster.run_pods)
+    cluster.on("2 nodes run", lambda: cluster.end("Complete"))
+    cluster.step.run()
+    assert sum("cannot be read, training goes on without it" in line for line in cluster.said) == 1
 
-    def pend() -> None:
-        unschedulable = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}]
-        waiting = [{"name": "node", "image": "", "imageID": "", "ready": False, "restartCount": 0, "state": no_secret}]
-        cluster.pods("Pending", conditions=unschedulable, containerStatuses=waiting)
-        reserved = {"type": "QuotaReserved", "status": "False", "message": "insufficient unused quota for nvidia.com/gpu"}
-        owned = {"name": "wl", "ownerReferences": [{"kind": "TrainJob", "name": NAME}]}
-        server.put(KUEUE, "workloads", {"metadata": owned, "status": {"conditions": [reserved]}})
 
-    cluster.on("created", pend)
-    with pytest.raises(TrainJobError, match="did not run within 30 s") as caught:
+def test_nodes_that_went_away_with_their_pods_are_a_preemption(cluster: Cluster) -> None:
+    following = NAME[:-1] + "1"
+    cluster.on("created", cluster.run_pods)
+
+    def lose() -> None:
+        for node in range(2):
+            cluster.server.remove("", "pods", f"{NAME}-node-{node}")
+        cluster.end("Failed", "jobset failed")
+
+    cluster.on("2 nodes run", lose)
+    cluster.on(f"{following}: created", lambda: cluster.end("Complete", name=following))
+    cluster.step.run()
+    assert cluster.server.names("trainjobs") == [following]
+
+
+def test_a_node_that_ran_out_of_memory_is_a_failure_not_a_preemption(cluster: Cluster) -> None:
+    cluster.on("created", cluster.run_pods)
+
+    def fail() -> None:
+        state = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+        ended = [{"name": "node", "image": "", "imageID": "", "ready": False, "restartCount": 0, "state": state}]
+        cluster.pods("Failed", containerStatuses=ended)
+        cluster.end("Failed", "jobset failed")
+
+    cluster.on("2 nodes run", fail)
+    with pytest.raises(TrainJobError, match="ended with 137 OOMKilled"):
         cluster.step.run()
-    for reason in (message, "Kueue: insufficient unused quota", 'secret "s3" not found'):
-        assert reason in str(caught.value)
-    assert server.names("trainjobs") == []
+
+
+@pytest.mark.parametrize(("status", "pause_seconds"), [(410, []), (429, [7.0]), (503, [1.0])])
+def test_a_watch_that_is_refused_for_now_is_begun_again(cluster: Cluster, status: int, pause_seconds: list[float]) -> None:
+    cluster.on("created", cluster.run_pods)
+
+    def refuse() -> None:
+        cluster.server.refused_watches = [(status, "not now")]
+        cluster.end("Complete")
+
+    cluster.on("2 nodes run", refuse)
+    cluster.step.run()
+    assert cluster.server.refused_watches == []
+    assert cluster.pauses == pause_seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(401, "the token is not accepted"), (403, "the account may not do this"), (404, "kind this cluster does not know")],
+)
+def test_a_watch_that_is_refused_for_good_ends_the_step(cluster: Cluster, status: int, message: str) -> None:
+    cluster.on("created", cluster.run_pods)
+    cluster.server.refused_watches = [(status, "no")] * 20
+    with pytest.raises(ClusterError, match=message):
+        cluster.step.run()
+    assert cluster.server.names("trainjobs") == [NAME]
+
+
+def test_an_account_that_may_not_launch_is_told_whose_role_it_needs(cluster: Cluster) -> None:
+    cluster.server.forbidden = {("create", "trainjobs")}
+    with pytest.raises(ClusterError, match=r'cannot create resource "trainjobs".*launcher account'):
+        cluster.step.run()
+
+
+def test_a_trainer_that_is_removed_meanwhile_is_named(cluster: Cluster) -> None:
+    cluster.on("created", lambda: cluster.server.groups.discard(TRAINER))
+    with pytest.raises(ClusterError, match="kind this cluster does not know"):
+        cluster.step.run()
+
+
+def test_a_pause_ends_soon_after_the_step_is_told_to_stop() -> None:
+    stop = StopRequest()
+    stop.requested = True
+    pause(stop, 3600.0)
 
 
 def test_a_run_suspended_again_gets_its_deadline_anew(server: KubeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
