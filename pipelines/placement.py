@@ -13,7 +13,18 @@ RUN_ID_LABEL = "metadata.labels['pipeline/runid']"
 CREDENTIALS = {"access-key-id": "AWS_ACCESS_KEY_ID", "secret-access-key": "AWS_SECRET_ACCESS_KEY"}
 # The user of infra/images/Containerfile. The rest of the "restricted" standard is set by Kubeflow Pipelines for every step.
 USER_ID = 10001
-ENDPOINTS = ("IMAGEWRIGHT_STORE_URL", "IMAGEWRIGHT_REGISTRY_URL", "AWS_ENDPOINT_URL", "MLFLOW_TRACKING_URI", "MLFLOW_S3_ENDPOINT_URL")
+# Keys of the platform chart's ConfigMap: requests that are signed for another region than the bucket's are refused.
+ENDPOINTS = (
+    "IMAGEWRIGHT_STORE_URL",
+    "IMAGEWRIGHT_REGISTRY_URL",
+    "AWS_ENDPOINT_URL",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_REQUEST_CHECKSUM_CALCULATION",
+    "AWS_RESPONSE_CHECKSUM_VALIDATION",
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_S3_ENDPOINT_URL",
+)
 
 
 def place(task: PipelineTask, job_class: JobClass, placement: PlacementConfig) -> PipelineTask:

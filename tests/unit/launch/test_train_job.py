@@ -127,6 +127,15 @@ def test_the_launching_step_holds_no_accelerator_and_hands_its_placement_on(tmp_
     assert "kueue" in json.dumps(compiled[1].platform)
 
 
+def test_every_step_reads_the_whole_contract_of_the_platform_chart() -> None:
+    (contract,) = [one for one in manifests("imagewright", "external") if one["metadata"]["name"].endswith("contract")]
+    compiled = compile_pipeline("pretraining", load_recipe("debug").model_copy(update={"placement": placement()}))
+    assert compiled.platform is not None
+    for executor in compiled.platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
+        (used,) = executor["configMapAsEnv"]
+        assert {one["configMapKey"] for one in used["keyToEnv"]} == set(contract["data"])
+
+
 def test_each_steps_pod_waits_with_the_priority_of_its_pool() -> None:
     one_node = {**SETTINGS["train_job"], "num_nodes": 1}
     compiled = compile_pipeline("pretraining", load_recipe("debug").model_copy(update={"placement": placement(train_job=one_node)}))
