@@ -9,7 +9,7 @@ BUILDER ?= podman
 NAMESPACE ?= imagewright
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-compiled cluster-check lint types golden docs up down images clean
+.PHONY: help setup demo test test-compiled test-cluster cluster-check lint types golden docs up down images clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ test: $(STAMP) ## Every test that needs neither a compiler, containers, a cluste
 
 test-compiled: $(STAMP) ## DeepSpeed tests; they compile one op, so they need g++ and Python's headers
 	@$(BIN)/python -m pytest -m compiler
+
+test-cluster: $(STAMP) ## Charts, one pipeline, one TrainJob and one promotion on the cluster KUBECONFIG names: make test-cluster ANSWERS=answers.yaml
+	@IMAGEWRIGHT_CLUSTER_ANSWERS=$(ANSWERS) $(BIN)/python -m pytest -m cluster --timeout=7200 tests/cluster
 
 cluster-check: $(STAMP) ## Say what the cluster KUBECONFIG names lacks; changes nothing: make cluster-check NAMESPACE=... VALUES='a.yaml b.yaml'
 	@$(BIN)/imagewright doctor --cluster --namespace $(NAMESPACE) $(foreach file,$(VALUES),--values $(file))
