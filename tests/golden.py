@@ -33,9 +33,11 @@ def compiled_pipelines() -> Iterator[tuple[Path, str]]:
 
 
 def launched_training() -> Iterator[tuple[Path, str]]:
-    """The pretraining pipeline on two nodes, and the TrainJob its step makes."""
+    """What placement changes in a graph: pretraining on two nodes, with the TrainJob its step makes, and curation in slices."""
     config = load_recipe("debug").model_copy(update={"placement": placement()})
     yield ROOT / "pipelines" / "compiled" / "pretraining_two_nodes.yaml", compile_pipeline("pretraining", config).to_yaml()
+    sliced = config.model_copy(update={"placement": placement(score_slices=4)})
+    yield ROOT / "pipelines" / "compiled" / "data_curation_slices.yaml", compile_pipeline("data_curation", sliced).to_yaml()
     train_job = yaml.safe_dump(build_train_job(REQUEST, placement()), sort_keys=True)
     yield ROOT / "tests" / "unit" / "launch" / "golden" / "train_job.yaml", train_job
 

@@ -56,6 +56,8 @@ class PlacementConfig(Section):
     """Secret with keys `access-key-id` and `secret-access-key`, by reference: the platform chart's `objectStore.existingSecret`."""
     queue: str = ""
     """Kueue local queue of the pods; empty for none."""
+    score_slices: int = Field(default=1, ge=1, le=64)
+    """Steps that score the pool side by side before curate-manifest decides; each costs three pods. 1 leaves it to curate-manifest."""
     train_job: TrainJobConfig = TrainJobConfig()
     """Training on several nodes."""
 

@@ -57,13 +57,15 @@ def run_component(
     metrics: MetricsArtifact,
     report: Artifact | None = None,
     task_config: TaskConfig | None = None,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Record:
     """Runs a job for a component. `config` is the resolved configuration as JSON; absent optional inputs are None.
 
     task_config: placement of a launcher's task; the body then runs on the nodes of a TrainJob.
+    changes: settings by section that tell this task of a fan-out from its siblings.
     """
     watch_parent()
-    resolved: Config = parse_config(config, "the pipeline's config parameter")
+    resolved: Config = parse_config(changed(config, changes or {}), "the pipeline's config parameter")
     given = {name: read_record(Path(artifact.path)) for name, artifact in inputs.items() if artifact is not None}
     records = {name: record for name, record in given.items() if record.job != NOT_GIVEN}
     launch = None if task_config is None else train_job_launch(resolved, task_config)
@@ -75,6 +77,16 @@ def run_component(
     if report is not None and result.report is not None:
         shutil.copyfile(result.report, report.path)
     return record
+
+
+def changed(config: str, changes: Mapping[str, Mapping[str, Any]]) -> str:
+    """The configuration with some settings of its sections replaced."""
+    if not changes:
+        return config
+    tree = json.loads(config)
+    for section, settings in changes.items():
+        tree[section] = {**tree.get(section, {}), **settings}
+    return json.dumps(tree)
 
 
 def import_record(inputs: str, name: str, optional: bool, output: Artifact) -> None:

@@ -113,7 +113,7 @@ class Frame:
         earlier = None if self.force else self.lookup()
         if earlier is not None:
             return self.found(earlier)
-        if self.job.name in self.environment.require_cached:
+        if self.job.keyed and self.job.name in self.environment.require_cached:
             # `--from S` promises that nothing before S runs: a miss there is an error, not a silent hour of work.
             raise JobError(
                 Problem(f"job.{self.job.name}", "has no earlier result to start from", self.key, "start from this stage or an earlier one")

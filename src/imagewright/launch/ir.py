@@ -73,6 +73,7 @@ class PipelineIR:
             raise InputError(Problem("--until", "is not a job of this pipeline", job, fix))
         spec = copy.deepcopy(self.spec)
         prune(spec, spec["root"]["dag"], job)
+        drop_outputs(spec["root"])
         drop_unreachable(spec)
         return PipelineIR(spec, self.platform)
 
@@ -148,12 +149,12 @@ def reached(spec: Tree, dag: Tree, job: str, stale_inputs: frozenset[str]) -> tu
         inputs = frozenset(
             key for key, source in task.get("inputs", {}).get("artifacts", {}).items() if is_stale(source, stale_outputs, stale_inputs)
         )
-        after_stale = any(stale_outputs.get(needed) for needed in task.get("dependentTasks", []))
+        after_stale = any(stale_outputs.get(needed) for needed in only_before(task))
         if "dag" in component:
             jobs, outputs = reached(spec, component["dag"], job, inputs)
         else:
             leaf = job_name(spec, component)
-            again = leaf == job or bool(inputs) or (after_stale and not artifact_inputs(task))
+            again = leaf == job or bool(inputs) or after_stale
             jobs = {leaf} if again else set()
             outputs = set(component.get("outputDefinitions", {}).get("artifacts", {})) | {""} if again else set()
         stale_jobs |= jobs
@@ -175,10 +176,11 @@ def is_stale(source: Tree, stale_outputs: dict[str, set[str]], stale_inputs: fro
     return source.get("componentInputArtifact") in stale_inputs
 
 
-def artifact_inputs(task: Tree) -> Tree:
-    """The artifact inputs of a task; the exit handler has none and follows everything."""
-    inputs: Tree = task.get("inputs", {}).get("artifacts", {})
-    return inputs
+def only_before(task: Tree) -> set[str]:
+    """Tasks this one waits for without taking anything from them: all for an exit handler, the slices for what gathers them."""
+    artifacts = task.get("inputs", {}).get("artifacts", {}).values()
+    taken_from = {source["taskOutputArtifact"]["producerTask"] for source in artifacts if "taskOutputArtifact" in source}
+    return set(task.get("dependentTasks", [])) - taken_from
 
 
 def prune(spec: Tree, dag: Tree, job: str) -> None:

@@ -96,6 +96,41 @@ def test_from_reaches_everything_downstream_across_nested_pipelines(compiled: Pi
     assert compiled.descendants(start) == again
 
 
+@dsl.component(base_image="imagewright-worker", packages_to_install=[], install_kfp_package=False)
+def peel_fruit(config: str, piece: int, fruit: Input[Dataset], peel: Output[Dataset]) -> None:
+    print(config)
+
+
+@dsl.pipeline(name="salad")
+def salad(config: str) -> Model:
+    fruit = pick_fruit(config=config).outputs["fruit"]
+    with dsl.ParallelFor([0, 1, 2]) as piece:
+        peeled = peel_fruit(config=config, piece=piece, fruit=fruit)
+    cake = bake_cake(config=config, fruit=fruit).after(peeled).outputs["cake"]
+    serve_guests(config=config, cake=cake, juice=cake)
+    return cake
+
+
+@pytest.fixture(scope="module")
+def sliced(tmp_path_factory: pytest.TempPathFactory) -> PipelineIR:
+    path = tmp_path_factory.mktemp("ir") / "salad.yaml"
+    compiler.Compiler().compile(salad, str(path))
+    return parse_ir(path.read_text(encoding="utf-8"))
+
+
+def test_slices_are_one_job_that_runs_before_what_gathers_them(sliced: PipelineIR) -> None:
+    assert sliced.jobs() == ["pick-fruit", "peel-fruit", "bake-cake", "serve-guests"]
+    assert sliced.descendants("peel-fruit") == {"peel-fruit", "bake-cake", "serve-guests"}
+    assert sliced.until("bake-cake").jobs() == ["pick-fruit", "peel-fruit", "bake-cake"]
+
+
+def test_a_pipeline_pruned_before_its_output_has_none(sliced: PipelineIR) -> None:
+    assert "outputs" in sliced.until("bake-cake").spec["root"]["dag"]
+    pruned = sliced.until("pick-fruit")
+    assert pruned.spec["root"]["dag"].get("outputs", {}).get("artifacts", {}) == {}
+    components.load_component_from_text(pruned.to_yaml())
+
+
 def test_an_unknown_job_names_the_nearest(compiled: PipelineIR) -> None:
     with pytest.raises(InputError, match="did you mean 'bake-cake'"):
         compiled.until("bake-cakes")

@@ -1,0 +1,1 @@
+"""Component `score_samples`."""
