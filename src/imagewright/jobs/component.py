@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from imagewright.config import Config
+from imagewright.config.packed import unpack_config
 from imagewright.config.recipe import parse_config
 from imagewright.errors import Problem
 from imagewright.jobs.frame import Launch, run_job
@@ -65,7 +66,7 @@ def run_component(
     changes: settings by section that tell this task of a fan-out from its siblings.
     """
     watch_parent()
-    resolved: Config = parse_config(changed(config, changes or {}), "the pipeline's config parameter")
+    resolved: Config = parse_config(changed(unpack_config(config), changes or {}), "the pipeline's config parameter")
     given = {name: read_record(Path(artifact.path)) for name, artifact in inputs.items() if artifact is not None}
     records = {name: record for name, record in given.items() if record.job != NOT_GIVEN}
     launch = None if task_config is None else train_job_launch(resolved, task_config)

@@ -21,6 +21,7 @@ from urllib3.exceptions import HTTPError
 
 from imagewright.config import Config
 from imagewright.config.kubeflow import KubeflowConfig
+from imagewright.config.packed import pack_config
 from imagewright.errors import InputError, Problem
 from imagewright.launch.cluster_api import retry_after
 from imagewright.launch.inputs import run_parameters
@@ -154,12 +155,15 @@ class Kubeflow:
     def what_to_run(self, pipeline: PipelineIR, config: Config, version: str, inputs: Mapping[str, Record] | None) -> dict[str, Any]:
         """What a run and a recurring run have in common: experiment, pipeline version with pinned images, parameters, account."""
         pipeline_id, version_id = self.ensure_version(pin_images(pipeline, self.config.worker_image), version)
+        parameters = run_parameters(config, inputs)
+        if config.placement.score_slices > 1:
+            parameters["config"] = pack_config(parameters["config"])
         return {
             "experiment_id": self.ensure_experiment(),
             "pipeline_version_reference": kfp_server_api.V2beta1PipelineVersionReference(
                 pipeline_id=pipeline_id, pipeline_version_id=version_id
             ),
-            "runtime_config": kfp_server_api.V2beta1RuntimeConfig(parameters=run_parameters(config, inputs)),
+            "runtime_config": kfp_server_api.V2beta1RuntimeConfig(parameters=parameters),
             "service_account": self.config.service_account or None,
         }
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from imagewright.config import Config
+from imagewright.config import Config, load_recipe
 from imagewright.config.kubeflow import KubeflowConfig
+from imagewright.config.packed import unpack_config
 from imagewright.launch.ir import PipelineIR
 from imagewright.launch.kubeflow import Kubeflow, KubeflowError, pin_images
 from imagewright.launch.schedule import Concurrency
@@ -204,6 +205,13 @@ def test_what_goes_wrong_is_said_with_what_to_do(cluster: Cluster, tmp_path: Pat
         Kubeflow(KubeflowConfig())
     with pytest.raises(KubeflowError, match="cannot be read"):
         client(cluster, token_file=str(tmp_path / "none"))
+
+
+def test_a_run_in_slices_carries_its_configuration_packed(cluster: Cluster) -> None:
+    config = load_recipe("debug", ["placement.score_slices=2"])
+    client(cluster).submit(PIPELINE, config, "monday", "c0ffee")
+    sent = cluster.runs["r-0"]["runtime_config"]["parameters"]["config"]
+    assert unpack_config(sent) == config.model_dump_json() != sent
 
 
 def test_a_watched_run_outlives_a_restart_of_the_server(cluster: Cluster) -> None:
