@@ -33,6 +33,8 @@ def place(task: PipelineTask, job_class: JobClass, placement: PlacementConfig) -
     task.set_caching_options(enable_caching=False)
     if pool.retries:
         task.set_retry(num_retries=pool.retries, backoff_duration="30s", backoff_factor=2.0)
+    if pool.deadline_seconds:
+        kubernetes.set_timeout(task, pool.deadline_seconds)
     set_resources(task, pool)
     set_node_pool(task, pool)
     set_queue(task, pool, placement)

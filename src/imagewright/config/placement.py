@@ -39,6 +39,9 @@ class NodePool(Section):
     """Size of /dev/shm (data-loader workers, NCCL); empty keeps the runtime's 64 MiB."""
     retries: int = Field(default=0, ge=0, le=10)
     """Retries of a failed pod. A retry costs only what is missing: finished work is found by its record."""
+    deadline_seconds: int = Field(default=0, ge=0)
+    """Longest life of a step's pod from when a node takes it, so that a missing secret or a stuck step ends as a failure; 0 for no end.
+    Not for steps that launch a TrainJob, which wait in the queue: those have `train_job.schedule_deadline_seconds`."""
     priority_class: str = Field(default="", pattern=r"^([a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?)?$")
     """Kueue priority of the pods, one of the platform chart's `queues.priorityClasses`; needs `queue`. Empty takes the lowest, 0."""
 

@@ -147,6 +147,15 @@ def test_each_steps_pod_waits_with_the_priority_of_its_pool() -> None:
     assert labels["exec-write-report"]["kueue.x-k8s.io/priority-class"] == "release"
 
 
+@pytest.mark.parametrize(("num_nodes", "deadlines"), [(1, {3600, 86400}), (2, {3600, None})])
+def test_every_step_but_a_launcher_ends_by_its_deadline(num_nodes: int, deadlines: set[int | None]) -> None:
+    nodes = {**SETTINGS["train_job"], "num_nodes": num_nodes}
+    compiled = compile_pipeline("pretraining", load_recipe("debug").model_copy(update={"placement": placement(train_job=nodes)}))
+    assert compiled.platform is not None
+    executors = compiled.platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values()
+    assert {None if one.get("activeDeadlineSeconds") is None else int(one["activeDeadlineSeconds"]) for one in executors} == deadlines
+
+
 def test_a_priority_without_a_queue_is_refused() -> None:
     with pytest.raises(ValueError, match=r"control.priority_class, train.priority_class needs queue"):
         placement(queue="")
