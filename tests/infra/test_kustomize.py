@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helm.charts import defaults
 
 ROOT = Path(__file__).resolve().parents[2]
 K8S = ROOT / "infra" / "k8s"
 KUSTOMIZATIONS = sorted(K8S.rglob("kustomization.yaml"))
-REMOTE = re.compile(r"https://github\.com/(?P<repository>[\w.-]+/[\w.-]+)//[\w./-]+\?ref=(?P<version>v?\d+\.\d+\.\d+)")
+REMOTE = re.compile(r"https://github\.com/(?P<repository>[\w.-]+/[\w.-]+?)(?://[\w./-]+)?\?ref=(?P<version>v?\d+\.\d+\.\d+)")
 
 
 def resources(path: Path) -> list[str]:
@@ -50,3 +51,11 @@ def test_the_namespace_refuses_pods_that_are_not_restricted() -> None:
     documents = yaml.safe_load_all((K8S / "base" / "namespaces" / "namespaces.yaml").read_text(encoding="utf-8"))
     (namespace,) = [one for one in documents if one["kind"] == "Namespace"]
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_prometheus_may_look_where_the_charts_are() -> None:
+    role, binding = yaml.safe_load_all((K8S / "base" / "monitoring" / "access.yaml").read_text(encoding="utf-8"))
+    assert role["metadata"]["namespace"] == binding["metadata"]["namespace"] == "imagewright"
+    assert not any("*" in rule["verbs"] + rule["resources"] or "secrets" in rule["resources"] for rule in role["rules"])
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert defaults("imagewright")["networkPolicy"]["monitoringNamespace"] == binding["subjects"][0]["namespace"]
