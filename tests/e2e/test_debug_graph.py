@@ -120,6 +120,14 @@ def test_a_stage_runs_by_itself_on_records_of_an_earlier_run(finished: Laptop) -
     finished.call("run", "pretraining", expect=2)
 
 
+def test_a_pool_scored_in_slices_is_the_same_pool(finished: Laptop) -> None:
+    finished.call("run", "data_curation", "--name", "sliced", "--set", "placement.score_slices=2", "--until", "curate-manifest")
+    sliced = finished.steps("sliced")
+    assert sliced["score-samples"]["counts"]["num_computed"] == 0
+    assert (sliced["curate-manifest"]["status"], finished.done_in("sliced")) == ("cached", {"score-samples"})
+    assert sliced["curate-manifest"]["digest"] == finished.steps("first")["curate-manifest"]["digest"]
+
+
 def test_runs_status_and_logs_tell_what_happened(finished: Laptop) -> None:
     assert "succeeded" in finished.call("runs")
     assert "pretrain-dit" in finished.call("status", "first")
