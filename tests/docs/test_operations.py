@@ -107,9 +107,9 @@ def test_commands_of_imagewright_parse(document: Path) -> None:
         if not rest:
             continue  # named, not run
         parsed = command.make_context(command.name, list(rest)).params
-        if words[0] == "run":
-            assert parsed["pipeline"] in pipeline_entry_points()
-            load_recipe(parsed["recipe"], parsed["overrides"] or [])
+        assert parsed.get("pipeline", "end_to_end") in pipeline_entry_points()
+        if parsed.get("overrides"):
+            load_recipe(parsed["recipe"], parsed["overrides"])
 
 
 @each_document

@@ -19,6 +19,7 @@ from imagewright.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from imagewright.launch.ir import PipelineIR
+    from imagewright.launch.kubeflow import Kubeflow
     from imagewright.storage.records import Record
 
 KUBEFLOW_POLL_SECONDS = 5.0
@@ -30,6 +31,9 @@ class Place(StrEnum):
 
     local = "local"
     kfp = "kfp"
+
+
+Where = Annotated[Place, typer.Option("--on", help="Where the run is; kfp takes the server from --recipe and --set.")]
 
 
 def home_folder() -> Path:
@@ -97,6 +101,20 @@ def run_on_kubeflow(compiled: PipelineIR, config: Config, name: str, console: Co
     commit = git_commit() or "unversioned"
     run_id = kubeflow.submit(compiled, config, name or f"{compiled.name} {config.name}", commit, inputs)
     console.print(f"run {run_id} on {config.kubeflow.url}", highlight=False)
+    watch_on_kubeflow(kubeflow, run_id, console)
+
+
+def kubeflow_of(run_id: str, recipe: str, overrides: list[str] | None) -> Kubeflow:
+    """The server a recipe names. Raises InputError for `latest`: only a machine's own runs have a latest one."""
+    from imagewright.launch.kubeflow import Kubeflow
+
+    if run_id == "latest":
+        raise InputError(Problem("run_id", "must be given with --on kfp", None, "the id that `imagewright run --on kfp` printed"))
+    return Kubeflow(load_recipe(recipe, overrides or []).kubeflow)
+
+
+def watch_on_kubeflow(kubeflow: Kubeflow, run_id: str, console: Console) -> None:
+    """Prints every change of a task until the run ends; exits with 1 when it does not succeed."""
     seen: dict[str, str] = {}
     try:
         while True:
@@ -116,12 +134,17 @@ def run_on_kubeflow(compiled: PipelineIR, config: Config, name: str, console: Co
         raise typer.Exit(1)
 
 
-def resume(run_id: RunName = "latest") -> None:
+def resume(run_id: RunName = "latest", on: Where = Place.local, recipe: Recipe = "debug", overrides: Overrides = None) -> None:
     """Continue a run that stopped: the same pipeline and parameters; finished steps never run again."""
     from imagewright.launch import local
     from imagewright.launch.runs import find_run
 
     console = Console()
+    if on is Place.kfp:
+        kubeflow = kubeflow_of(run_id, recipe, overrides)
+        kubeflow.retry(run_id)
+        watch_on_kubeflow(kubeflow, run_id, console)
+        return
     folder = find_run(home_folder(), run_id)
     local.refuse_if_running(folder)
     local.resume_facts(folder)
@@ -164,11 +187,16 @@ def logs(run_id: RunName = "latest", lines: Annotated[int, typer.Option("--lines
     typer.echo("\n".join(text[-lines:]))
 
 
-def cancel(run_id: RunName = "latest") -> None:
+def cancel(run_id: RunName = "latest", on: Where = Place.local, recipe: Recipe = "debug", overrides: Overrides = None) -> None:
     """End a run; `imagewright resume` continues it."""
     from imagewright.launch.local import stop
     from imagewright.launch.runs import find_run
 
+    if on is Place.kfp:
+        kubeflow = kubeflow_of(run_id, recipe, overrides)
+        kubeflow.terminate(run_id)
+        Console().print(f"{run_id}: {kubeflow.look(run_id).state.lower()}", highlight=False)
+        return
     folder = find_run(home_folder(), run_id)
     stop(folder)
     Console().print(f"{folder.run_id}: {folder.state()['state']}", highlight=False)

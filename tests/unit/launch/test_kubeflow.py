@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
+from fixtures.kubeflow_server import Cluster, kubeflow_server
 
 from imagewright.config import Config, load_recipe
 from imagewright.config.kubeflow import KubeflowConfig
@@ -35,103 +32,10 @@ PIPELINE = PipelineIR(
 )
 
 
-class Cluster(ThreadingHTTPServer):
-    """The few endpoints of Kubeflow Pipelines that a run needs, in memory."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.pipelines: dict[str, list[str]] = {}
-        self.experiments: list[str] = []
-        self.runs: dict[str, dict[str, Any]] = {}
-        self.requests: list[tuple[str, str]] = []
-        self.uploads: list[str] = []
-        self.recurring: list[dict[str, Any]] = []
-        self.token = ""
-        self.broken = 0
-        self.passing: list[int] = []
-        """Statuses of the next answers, after which the server is well again."""
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Cluster
-
-    def log_message(self, *_: object) -> None:
-        """Quiet."""
-
-    def answer(self, body: object, status: int = 200) -> None:
-        content = json.dumps(body).encode()
-        self.send_response(status)
-        if status == 429:
-            self.send_header("Retry-After", "7")
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def handle_call(self) -> None:  # noqa: PLR0911 - one return per endpoint
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        path, _, query = self.path.partition("?")
-        path = path.removeprefix("/apis/v2beta1")
-        cluster = self.server
-        cluster.requests.append((self.command, path))
-        if cluster.passing:
-            return self.answer({"message": "not now"}, cluster.passing.pop(0))
-        if cluster.broken:
-            return self.answer({"message": "the database is away"}, cluster.broken)
-        if cluster.token and self.headers.get("Authorization") != f"Bearer {cluster.token}":
-            return self.answer({"error": "Unauthenticated"}, 401)
-        if match := re.fullmatch(r"/pipelines/names/(.+)", path):
-            known = match[1] in cluster.pipelines
-            return self.answer({"pipeline_id": f"id-{match[1]}"} if known else {"message": "no such pipeline"}, 200 if known else 404)
-        if path in {"/pipelines/upload", "/pipelines/upload_version"}:
-            cluster.uploads.append(body.decode())
-            name = re.search(r"name=([^&]+)", query)
-            assert name is not None
-            if path.endswith("version"):
-                cluster.pipelines["party"].append(name[1])
-                return self.answer({"pipeline_version_id": f"v-{name[1]}"})
-            cluster.pipelines[name[1]] = []
-            return self.answer({"pipeline_id": f"id-{name[1]}"})
-        if path == "/pipelines/id-party/versions":
-            return self.answer(
-                {"pipeline_versions": [{"display_name": v, "pipeline_version_id": f"v-{v}"} for v in cluster.pipelines["party"]]}
-            )
-        if path == "/experiments":
-            if self.command == "POST":
-                cluster.experiments.append(json.loads(body)["display_name"])
-                return self.answer({"experiment_id": "e-1", "display_name": cluster.experiments[-1]})
-            return self.answer({"experiments": [{"experiment_id": "e-1", "display_name": name} for name in cluster.experiments]})
-        if path == "/recurringruns":
-            cluster.recurring.append(json.loads(body))
-            return self.answer({"recurring_run_id": "rr-1"})
-        if path == "/runs":
-            run = json.loads(body)
-            run_id = f"r-{len(cluster.runs)}"
-            cluster.runs[run_id] = {**run, "run_id": run_id, "state": "RUNNING"}
-            return self.answer(cluster.runs[run_id])
-        if match := re.fullmatch(r"/runs/([^:]+)(:\w+)?", path):
-            if match[1] not in cluster.runs:
-                return self.answer({"message": "no such run"}, 404)
-            if match[2]:
-                cluster.runs[match[1]]["state"] = {":retry": "RUNNING", ":terminate": "CANCELED"}[match[2]]
-                return self.answer({})
-            details = {"task_details": [{"display_name": "pick-fruit", "state": "SUCCEEDED"}]}
-            return self.answer({**cluster.runs[match[1]], "run_details": details})
-        return self.answer({"message": f"unknown {path}"}, 500)
-
-    do_GET = do_POST = handle_call  # noqa: N815
-
-
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    server = Cluster()
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    yield server
-    server.shutdown()
+    with kubeflow_server() as started:
+        yield started
 
 
 def client(cluster: Cluster, **settings: object) -> Kubeflow:
