@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,8 +53,16 @@ def long_run(home: Path) -> tuple[RunFolder, subprocess.Popen[bytes]]:
     return folder, runner
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Python's own answer to Ctrl-C: a test run started in the background inherits an ignored SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_says_what_stays_and_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
+def test_an_interrupted_run_says_what_stays_and_how_to_go_on(tmp_path: Path, interruptible: None, number: signal.Signals) -> None:
     folder, runner = long_run(tmp_path)
     assert is_alive(folder)
     said = Impatient(number)
