@@ -23,6 +23,8 @@ class ScenesConfig(Section):
     """Tasks drawn, in equal shares."""
     languages: tuple[Language, ...] = Field(default=("en", "zh"), min_length=1)
     """Languages of the captions."""
+    layout_freedom: float = Field(default=1.0, ge=0, le=1)
+    """How far sizes and places stray from the middle of the room they have: 1 anywhere in it, 0 always in its middle."""
     holdout_fraction: float = Field(default=0.05, ge=0, lt=1)
     """Share of scenes that show a held-out combination (split holdout_compositional)."""
     validation_fraction: float = Field(default=0.05, ge=0, lt=1)

@@ -91,7 +91,9 @@ def scene_sample(section: ScenesConfig, seed: int, index: int) -> RawSample:
     elif draw < section.holdout_fraction + section.validation_fraction:
         split = "validation"
     tasks = tuple(task for task in section.tasks if task in HOLDOUT_TASKS) if split == "holdout_compositional" else section.tasks
-    spec = compose_scene(rng, tasks[int(rng.integers(len(tasks)))], held_out=split == "holdout_compositional")
+    spec = compose_scene(
+        rng, tasks[int(rng.integers(len(tasks)))], held_out=split == "holdout_compositional", freedom=section.layout_freedom
+    )
     buffer = io.BytesIO()
     draw_scene(spec, section.size_px).save(buffer, "PNG", compress_level=1)
     first = spec.objects[0]
@@ -114,16 +116,19 @@ def scene_sample(section: ScenesConfig, seed: int, index: int) -> RawSample:
     )
 
 
-def compose_scene(rng: np.random.Generator, task: Task, *, held_out: bool = False) -> SceneSpec:
-    """Draws the ground truth of one scene of `task`; held_out says whether it must show a held-out combination or must not."""
+def compose_scene(rng: np.random.Generator, task: Task, *, held_out: bool = False, freedom: float = 1.0) -> SceneSpec:
+    """Draws the ground truth of one scene of `task`; held_out says whether it must show a held-out combination or must not.
+
+    freedom is `ScenesConfig.layout_freedom`.
+    """
     for _ in range(MAX_TRIES):
-        spec = propose(rng, task, held_out)
+        spec = propose(rng, task, held_out, freedom)
         if is_held_out(spec) == held_out:
             return spec
     raise AssertionError(f"no {'held-out ' if held_out else ''}scene of task {task} in {MAX_TRIES} tries")
 
 
-def propose(rng: np.random.Generator, task: Task, held_out: bool) -> SceneSpec:
+def propose(rng: np.random.Generator, task: Task, held_out: bool, freedom: float = 1.0) -> SceneSpec:
     """One candidate scene; a held-out proposal starts from a held-out combination of its task."""
     style = STYLES[int(rng.integers(len(STYLES)))]
     background = pick(rng, STYLE_BACKGROUNDS[style])
@@ -145,8 +150,8 @@ def propose(rng: np.random.Generator, task: Task, held_out: bool) -> SceneSpec:
         elif held_out:
             names[int(rng.integers(2))] = pick(rng, sorted(HELD_OUT_COLOUR_SHAPES))
             if names[0][1] == names[1][1] or names[0][0] == names[1][0]:
-                return propose(rng, task, held_out)
-    return SceneSpec(background, place(rng, names, relation), relation, count, style, task)
+                return propose(rng, task, held_out, freedom)
+    return SceneSpec(background, place(rng, names, relation, freedom), relation, count, style, task)
 
 
 def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
@@ -154,47 +159,52 @@ def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
     return options[int(rng.integers(len(options)))]
 
 
-def place(rng: np.random.Generator, names: Sequence[tuple[str, str]], relation: str | None) -> tuple[SceneObject, ...]:
+def between(rng: np.random.Generator, low: float, high: float, freedom: float) -> float:
+    """A uniform draw of [low, high], pulled towards its middle as freedom falls from 1 to 0."""
+    middle = (low + high) / 2
+    return middle + freedom * (float(rng.uniform(low, high)) - middle)
+
+
+def place(rng: np.random.Generator, names: Sequence[tuple[str, str]], relation: str | None, freedom: float) -> tuple[SceneObject, ...]:
     """Gives every (colour, shape) a size and a box: boxes never touch, and a pair overlaps on the axis it is not related on."""
     sizes = [pick(rng, ("small", "large"))] * len(names)
     halves = []
     for (_, shape), size in zip(names, sizes, strict=True):
         low, high = RADII[len(names)][size]
-        halves.append(float(rng.uniform(low, high)) * SIDE_FACTOR.get(shape, 1.0))
+        halves.append(between(rng, low, high, freedom) * SIDE_FACTOR.get(shape, 1.0))
     if len(names) == 1:
         low, high = halves[0] + MARGIN, 1 - halves[0] - MARGIN
-        centres = [(float(rng.uniform(low, high)), float(rng.uniform(low, high)))]
+        centres = [(between(rng, low, high, freedom), between(rng, low, high, freedom))]
     elif len(set(names)) == 1:
-        centres = place_in_cells(rng, halves)
+        centres = place_in_cells(rng, halves, freedom)
     else:
-        centres = place_pair(rng, halves, relation or pick(rng, RELATIONS))
+        centres = place_pair(rng, halves, relation or pick(rng, RELATIONS), freedom)
     return tuple(
         SceneObject(shape, colour, size, (x - half, y - half, x + half, y + half))
         for (colour, shape), size, half, (x, y) in zip(names, sizes, halves, centres, strict=True)
     )
 
 
-def place_in_cells(rng: np.random.Generator, halves: Sequence[float]) -> list[tuple[float, float]]:
+def place_in_cells(rng: np.random.Generator, halves: Sequence[float], freedom: float) -> list[tuple[float, float]]:
     """Centres of two to four equal objects in different quarters of the picture."""
     centres = []
     for cell, half in zip(rng.permutation(4), halves, strict=False):
         slack = 0.25 - half - MARGIN
-        centres.append(
-            (0.25 + 0.5 * (cell % 2) + float(rng.uniform(-slack, slack)), 0.25 + 0.5 * (cell // 2) + float(rng.uniform(-slack, slack)))
-        )
+        x, y = (0.25 + 0.5 * quarter + between(rng, -slack, slack, freedom) for quarter in (cell % 2, cell // 2))
+        centres.append((x, y))
     return centres
 
 
-def place_pair(rng: np.random.Generator, halves: Sequence[float], relation: str) -> list[tuple[float, float]]:
+def place_pair(rng: np.random.Generator, halves: Sequence[float], relation: str, freedom: float) -> list[tuple[float, float]]:
     """Centres of two objects so that `relation` of the first to the second is the only one the picture shows."""
     near, far = (0, 1) if relation in ("left of", "above") else (1, 0)
     slack = 1 - 2 * MARGIN - MIN_GAP - 2 * halves[0] - 2 * halves[1]
-    before, between = sorted(rng.uniform(0, slack, 2))
+    before, until = sorted(between(rng, 0, slack, freedom) for _ in range(2))
     along = [0.0, 0.0]
-    along[near] = MARGIN + float(before) + halves[near]
-    along[far] = along[near] + halves[near] + MIN_GAP + float(between - before) + halves[far]
-    middle = float(rng.uniform(0.35, 0.65))
-    across = [middle + float(rng.uniform(-0.06, 0.06)) for _ in halves]
+    along[near] = MARGIN + before + halves[near]
+    along[far] = along[near] + halves[near] + MIN_GAP + (until - before) + halves[far]
+    middle = between(rng, 0.35, 0.65, freedom)
+    across = [middle + between(rng, -0.06, 0.06, freedom) for _ in halves]
     return [(a, c) if relation in ("left of", "right of") else (c, a) for a, c in zip(along, across, strict=True)]
 
 

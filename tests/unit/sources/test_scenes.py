@@ -110,3 +110,25 @@ def test_prompts_read_like_english() -> None:
 def test_the_png_has_the_size_asked_for() -> None:
     sample = scene_sample(ScenesConfig(size_px=48), 0, 0)
     assert Image.open(io.BytesIO(sample.image)).size == (48, 48) == (sample.width, sample.height)
+
+
+def test_less_layout_freedom_pulls_objects_to_the_middle_of_their_room() -> None:
+    def spread(freedom: float) -> float:
+        section = ScenesConfig(num_samples=60, tasks=("single",), holdout_fraction=0, layout_freedom=freedom)
+        places = [scene_from_json(sample.scene).objects[0].centre for sample in scene_samples(section, 3)]
+        return float(np.abs(np.array(places) - 0.5).max())
+
+    assert spread(0) < 1e-9
+    assert 0 < spread(0.25) < spread(1) / 2
+
+
+def test_without_layout_freedom_every_scene_still_shows_its_truth() -> None:
+    section = ScenesConfig(num_samples=600, holdout_fraction=0.2, layout_freedom=0)
+    for spec in map(scene_from_json, (sample.scene for sample in scene_samples(section, 3))):
+        if spec.relation is not None:
+            assert spec.relation in relations_between(spec.objects[0], spec.objects[1])
+        boxes = [shape.box for shape in spec.objects]
+        assert all(0 <= edge <= 1 for box in boxes for edge in box)
+        for i, a in enumerate(boxes):
+            for b in boxes[:i]:
+                assert a[2] < b[0] or b[2] < a[0] or a[3] < b[1] or b[3] < a[1], spec
