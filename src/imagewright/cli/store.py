@@ -12,7 +12,7 @@ from rich.table import Table
 
 from imagewright.cli.migrate import migrate
 from imagewright.errors import Problem
-from imagewright.storage import StoreError, store_from_environment
+from imagewright.storage import Store, StoreError, store_from_environment
 from imagewright.storage.digests import parse_digest
 from imagewright.storage.garbage import collect_garbage, named_roots
 from imagewright.storage.tree import DVC_FILES
@@ -56,10 +56,19 @@ def collect(
     keep_days: Annotated[float, typer.Option(min=0, help="Keep what action entries younger than this name.")] = 30.0,
     grace_hours: Annotated[float, typer.Option(min=0, help="Never touch objects younger than this; longer than any upload.")] = 24.0,
     delete: Annotated[bool, typer.Option("--delete", help="Delete; without it only the report is printed.")] = False,
+    registry: Annotated[
+        str, typer.Option(envvar="IMAGEWRIGHT_REGISTRY_URL", help="Data registry whose revisions stay; default: beside the local store.")
+    ] = "",
+    tracking: Annotated[str, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow server whose model versions stay.")] = "",
 ) -> None:
-    """Find payloads that no root reaches, and delete them when told to."""
+    """Find payloads that no root reaches, and delete them when told to.
+
+    Roots are every revision of the data registry, every model version, promotions, recent results and --roots. A registry or server that
+    is named and does not answer stops the collection.
+    """
     store = store_from_environment()
     kept = named_roots(store, timedelta(days=keep_days)) | (_read_roots(roots) if roots else set())
+    kept |= _registry_roots(store, registry) | _model_roots(tracking)
     report = collect_garbage(store, kept, grace=timedelta(hours=grace_hours), delete=delete)
     table = Table("what", "objects", "bytes", title=store.url)
     table.add_row("reachable", f"{report.num_live:,}", f"{report.live_bytes:,}")
@@ -71,6 +80,25 @@ def collect(
     console.print(f"{report.num_roots} roots, {report.num_missing_roots} of them not in the store", highlight=False)
     if not delete and report.num_garbage:
         console.print("nothing was deleted; add --delete to do it")
+
+
+def _registry_roots(store: Store, url: str) -> set[str]:
+    """Digests of every dataset revision. Raises RegistryError when the registry cannot be read."""
+    from imagewright.registry import DataRegistry
+    from imagewright.registry.registry import default_path
+
+    if not url and not default_path(store.url).exists():
+        return set()
+    return {revision.digest for revision in DataRegistry(url or default_path(store.url), store).revisions()}
+
+
+def _model_roots(uri: str) -> set[str]:
+    """Digests that model versions mention. Raises ModelError when the server does not answer."""
+    if not uri:
+        return set()
+    from imagewright.tracking.models import ModelRegistry
+
+    return ModelRegistry(uri).mentioned_payloads()
 
 
 def _read_roots(path: Path) -> set[str]:

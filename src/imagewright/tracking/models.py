@@ -20,6 +20,7 @@ LineageName = Literal["base", "sft", "dpo", "turbo", "enhancer", "aes"]
 LINEAGE_NAMES: tuple[str, ...] = get_args(LineageName)
 CHAMPION, CHALLENGER = "champion", "challenger"
 DIGEST = re.compile(r"[0-9a-f]{64}")
+MENTIONED = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
 class ModelError(InputError):
@@ -163,7 +164,15 @@ class ModelRegistry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise unreachable(error) from error
 
+    def mentioned_payloads(self) -> set[str]:
+        """Every digest in the source or a tag of any version: weights, parents, data, evidence. Garbage collection keeps them."""
+        texts = (text for version in self._pages("") for text in (version.source or "", *version.tags.values()))
+        return {digest for text in texts for digest in MENTIONED.findall(text)}
+
     def _search(self, text: str) -> list[ModelVersion]:
+        return sorted((read_version(version) for version in self._pages(text)), key=lambda version: (version.model, version.version))
+
+    def _pages(self, text: str) -> list[MlflowVersion]:
         found: list[MlflowVersion] = []
         token: str | None = None
         try:
@@ -175,7 +184,7 @@ class ModelRegistry:
                     break
         except MlflowException as error:
             raise unreachable(error) from error
-        return sorted((read_version(version) for version in found), key=lambda version: (version.model, version.version))
+        return found
 
 
 def unreachable(error: MlflowException) -> ModelError:
