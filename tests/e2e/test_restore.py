@@ -14,7 +14,7 @@ import pytest
 from fixtures.documented_commands import commands
 from fixtures.mlflow_server import running_mlflow
 from fixtures.postgresql import running_postgresql
-from fixtures.seaweedfs import running_seaweedfs
+from fixtures.seaweedfs import S3Server, running_seaweedfs
 from helm.charts import manifests
 from mlflow import MlflowClient
 from mlflow.entities import Metric
@@ -121,15 +121,23 @@ def use_s3(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setenv(name, value)
 
 
+def name_target(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials of the service that a migration fills."""
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(f"IMAGEWRIGHT_TARGET_AWS_{name}", server.environment[f"AWS_{name}"])
+
+
 @pytest.mark.postgresql
 def test_everything_is_there_after_a_restore_of_postgresql_and_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The chart's own dump, its upload and its init container, and the runbook's own restore, with both services lost in between."""
+    """The chart's own dump, its upload and its init container, and the runbook's own restore, with both services lost in between.
+
+    MLflow's client uses the database itself: what a server would add has its test above.
+    """
     dump = of_chart("CronJob", "backup", "dump")["command"]
     upload = of_chart("CronJob", "backup", "upload")
     upgrade = of_chart("Deployment", "mlflow", "upgrade-database")["command"]
-    artifacts = next(one for one in of_chart("Deployment", "mlflow", "mlflow")["args"] if one.startswith("--default-artifact-root="))
     (restore,) = [words for words in commands(RUNBOOK) if words[0] == "pg_restore"]
-    folders = {name: tmp_path / name for name in ("backup", "lost", "copy", "fresh", "mlflow", "back")}
+    folders = {name: tmp_path / name for name in ("backup", "lost", "copy", "fresh", "back")}
     for folder in folders.values():
         folder.mkdir()
     monkeypatch.setenv("IMAGEWRIGHT_STORE_URL", "s3://imagewright/")
@@ -140,21 +148,20 @@ def test_everything_is_there_after_a_restore_of_postgresql_and_s3(tmp_path: Path
         with running_seaweedfs(folders["lost"]) as lost:
             use_s3(lost.environment, monkeypatch)
             store = open_store("s3://imagewright/", lost.environment)
-            with running_mlflow(folders["mlflow"], places=[artifacts]) as uri:
-                digest = work(uri, store, tmp_path, "first", monkeypatch)
-                before = everything(uri)
-                shell([word.replace("/backup/", f"{folders['backup']}/") for word in dump], tmp_path)
-                command(*(word.replace("/backup/", f"{folders['backup']}/") for word in [*upload["command"][1:], *upload["args"]]))
-                work(uri, store, tmp_path, "later", monkeypatch)
-            for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
-                monkeypatch.setenv(f"IMAGEWRIGHT_TARGET_AWS_{name}", copy.environment[f"AWS_{name}"])
+            MlflowClient(database.uri).create_experiment("pretraining", artifact_location="s3://imagewright/mlflow/1")
+            digest = work(database.uri, store, tmp_path, "first", monkeypatch)
+            before = everything(database.uri)
+            shell([word.replace("/backup/", f"{folders['backup']}/") for word in dump], tmp_path)
+            command(*(word.replace("/backup/", f"{folders['backup']}/") for word in [*upload["command"][1:], *upload["args"]]))
+            work(database.uri, store, tmp_path, "later", monkeypatch)
+            assert everything(database.uri) != before
+            name_target(copy, monkeypatch)
             command("store", "migrate", "--to", "s3://imagewright/", "--to-endpoint", copy.endpoint)
         database.recreate()
 
         with running_seaweedfs(folders["fresh"]) as fresh:
-            for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
-                monkeypatch.setenv(f"IMAGEWRIGHT_TARGET_AWS_{name}", fresh.environment[f"AWS_{name}"])
             use_s3(copy.environment, monkeypatch)
+            name_target(fresh, monkeypatch)
             command("store", "migrate", "--from", "s3://imagewright/", "--to", "s3://imagewright/", "--to-endpoint", fresh.endpoint)
             use_s3(fresh.environment, monkeypatch)
             command("store", "verify")
@@ -162,8 +169,6 @@ def test_everything_is_there_after_a_restore_of_postgresql_and_s3(tmp_path: Path
             monkeypatch.chdir(folders["back"])
             command("backup", "restore", "mlflow", "mlflow.dump")
             shell([*restore, f"--port={database.port}"], folders["back"])
-            shell(upgrade, tmp_path)
-            with running_mlflow(folders["mlflow"], places=[artifacts]) as uri:
-                assert everything(uri) == before
+            assert everything(database.uri) == before
             open_store("s3://imagewright/", os.environ).get(digest, tmp_path / "whole")
     assert (tmp_path / "whole" / "weights.bin").read_bytes() == b"first" * 1000
