@@ -9,7 +9,7 @@ BUILDER ?= podman
 NAMESPACE ?= imagewright
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-compiled test-cluster cluster-check lint types golden docs up down images clean
+.PHONY: help setup demo test test-compiled test-postgresql test-cluster cluster-check lint types golden docs up down images clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -31,15 +31,18 @@ $(STAMP): pyproject.toml constraints.txt packaged_models.txt
 demo: $(STAMP) ## Raw pool to promoted model on this machine: stack, end_to_end pipeline, report, server, image
 	@$(BIN)/imagewright demo
 
-test: $(STAMP) ## Every test that needs neither a compiler, containers, a cluster nor a GPU
+test: $(STAMP) ## Every test that needs no compiler, PostgreSQL, containers, cluster or GPU
 	@echo "Running the tests; the end-to-end tier takes some minutes."
-	@$(BIN)/python -m pytest -m 'not compiler and not containers and not cluster and not gpu'
+	@$(BIN)/python -m pytest -m 'not compiler and not postgresql and not containers and not cluster and not gpu'
 
 test-compiled: $(STAMP) ## DeepSpeed tests; they compile one op, so they need g++ and Python's headers
 	@$(BIN)/python -m pytest -m compiler
 
+test-postgresql: $(STAMP) ## A restore of MLflow's database and of the S3 store; needs PostgreSQL's programs (Debian: postgresql)
+	@$(BIN)/python -m pytest -m postgresql
+
 test-cluster: $(STAMP) ## Charts, one pipeline, one TrainJob and one promotion on the cluster KUBECONFIG names: make test-cluster ANSWERS=answers.yaml
-	@IMAGEWRIGHT_CLUSTER_ANSWERS=$(ANSWERS) $(BIN)/python -m pytest -m cluster --timeout=7200 tests/cluster
+	@IMAGEWRIGHT_CLUSTER_ANSWERS=$(ANSWERS) $(BIN)/python -m pytest -m cluster --timeout=14400 tests/cluster
 
 cluster-check: $(STAMP) ## Say what the cluster KUBECONFIG names lacks; changes nothing: make cluster-check NAMESPACE=... VALUES='a.yaml b.yaml'
 	@$(BIN)/imagewright doctor --cluster --namespace $(NAMESPACE) $(foreach file,$(VALUES),--values $(file))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
+from kfp.dsl.base_component import BaseComponent as Component
 
 from imagewright.config.placement import JobClass, NodePool, PlacementConfig
 
@@ -25,6 +28,14 @@ ENDPOINTS = (
     "MLFLOW_TRACKING_URI",
     "MLFLOW_S3_ENDPOINT_URL",
 )
+# Where the platform chart's own pods find the data registry (helm/imagewright/templates/_registry.tpl).
+REGISTRY_PATH, GIT_PATH = "/registry", "/git"
+GIT_SETTINGS = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "credential.helper",
+    "GIT_CONFIG_VALUE_0": f"store --file={GIT_PATH}/git-credentials",
+}
 
 
 def place(task: PipelineTask, job_class: JobClass, placement: PlacementConfig) -> PipelineTask:
@@ -39,7 +50,15 @@ def place(task: PipelineTask, job_class: JobClass, placement: PlacementConfig) -
     set_node_pool(task, pool)
     set_queue(task, pool, placement)
     set_endpoints(task, placement)
+    set_registry(task, placement)
     return task
+
+
+def place_training(step: Component, launcher: Component, placement: PlacementConfig, **inputs: Any) -> PipelineTask:
+    """Makes and places a training task: in its own pod, or as the launcher of a TrainJob where its job takes several nodes."""
+    if placement.train_job.takes(step.name):
+        return place_launcher(launcher(**inputs), placement)
+    return place(step(**inputs), "train", placement)
 
 
 def place_launcher(task: PipelineTask, placement: PlacementConfig) -> PipelineTask:
@@ -90,10 +109,27 @@ def set_queue(task: PipelineTask, pool: NodePool, placement: PlacementConfig) ->
 
 
 def set_endpoints(task: PipelineTask, placement: PlacementConfig) -> None:
-    """The env contract on a cluster: a ConfigMap, a Secret and the run id from the pod's labels; and a user that is not root."""
+    """The env contract on a cluster: a ConfigMap, a Secret and the run id from the pod's labels; and a user that is not root.
+
+    Both are optional to the kubelet: a pod that misses one starts, and its job ends at once naming the variable that is not set; a pod
+    held back for it would wait without an end.
+    """
     if placement.environment_config_map:
-        kubernetes.use_config_map_as_env(task, placement.environment_config_map, {name: name for name in ENDPOINTS})
+        kubernetes.use_config_map_as_env(task, placement.environment_config_map, {name: name for name in ENDPOINTS}, optional=True)
         kubernetes.use_field_path_as_env(task, "IMAGEWRIGHT_PIPELINE_RUN", RUN_ID_LABEL)
         kubernetes.set_security_context(task, run_as_user=USER_ID, run_as_group=USER_ID, run_as_non_root=True)
     if placement.credentials_secret:
-        kubernetes.use_secret_as_env(task, placement.credentials_secret, CREDENTIALS)
+        kubernetes.use_secret_as_env(task, placement.credentials_secret, CREDENTIALS, optional=True)
+
+
+def set_registry(task: PipelineTask, placement: PlacementConfig) -> None:
+    """The data registry's volume, or git's credentials for a hosted one, where the endpoints' address expects them.
+
+    Not for launchers: nodes have both from the training runtime, and a launcher reads no data set.
+    """
+    if placement.registry_claim:
+        kubernetes.mount_pvc(task, placement.registry_claim, REGISTRY_PATH)
+    if placement.registry_secret:
+        kubernetes.use_secret_as_volume(task, placement.registry_secret, GIT_PATH, optional=True)
+        for name, value in GIT_SETTINGS.items():
+            task.set_env_variable(name, value)

@@ -6,11 +6,13 @@ from typing import Any, NamedTuple
 from imagewright_components.data.build_preferences.component import build_preferences
 from imagewright_components.data.build_sft_data.component import build_sft_data
 from imagewright_components.evaluation.evaluate_aesthetic.component import evaluate_aesthetic
+from imagewright_components.training.align_dpo import launcher as dpo_launcher
 from imagewright_components.training.align_dpo.component import align_dpo
+from imagewright_components.training.finetune_sft import launcher as sft_launcher
 from imagewright_components.training.finetune_sft.component import finetune_sft
 from imagewright_components.training.judge_alignment.component import judge_alignment
 from imagewright_pipelines.by_name import by_name
-from imagewright_pipelines.placement import place
+from imagewright_pipelines.placement import place, place_training
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Model
 
@@ -43,13 +45,15 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
         6. judge-alignment: the aligned model goes on where it is shown to be better, else the fine-tuned one
         """
         data = place(build_sft_data(config=config, curated=curated, latents=latents), "data", placement)
-        tuned = place(finetune_sft(config=config, base=base, sft_data=data.outputs["sft_data"], vae=vae), "train", placement)
+        domains = {"base": base, "sft_data": data.outputs["sft_data"], "vae": vae}
+        tuned = place_training(finetune_sft, sft_launcher.finetune_sft, placement, config=config, **domains)
         sft = tuned.outputs["sft"]
         trusted = place(evaluate_aesthetic(config=config, aes=aes, sft=sft, vae=vae, curated=curated, base=base), "evaluate", placement)
         evidence = trusted.outputs["evidence"]
         ranked = build_preferences(config=config, sft=sft, vae=vae, curated=curated, aes=aes, aes_evidence=evidence)
         pairs = place(ranked, "evaluate", placement)
-        dpo = place(align_dpo(config=config, sft=sft, preferences=pairs.outputs["preferences"]), "train", placement).outputs["dpo"]
+        ranking = {"sft": sft, "preferences": pairs.outputs["preferences"]}
+        dpo = place_training(align_dpo, dpo_launcher.align_dpo, placement, config=config, **ranking).outputs["dpo"]
         judged = place(judge_alignment(config=config, sft=sft, dpo=dpo, vae=vae, curated=curated), "evaluate", placement)
         return TunedModel(sft=sft, sft_data=data.outputs["sft_data"], dpo=dpo, aligned=judged.outputs["aligned"])
 

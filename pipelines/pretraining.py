@@ -6,7 +6,7 @@ from typing import Any
 from imagewright_components.training.pretrain_dit import launcher
 from imagewright_components.training.pretrain_dit.component import pretrain_dit
 from imagewright_pipelines.by_name import by_name
-from imagewright_pipelines.placement import place, place_launcher
+from imagewright_pipelines.placement import place_training
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Model
 
@@ -22,9 +22,8 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
 
         1. pretrain-dit: flow matching, one resolution after another
         """
-        if placement.train_job.num_nodes > 1:
-            return place_launcher(launcher.pretrain_dit(config=config, latents=latents, vae=vae), placement).outputs["base"]
-        return place(pretrain_dit(config=config, latents=latents, vae=vae), "train", placement).outputs["base"]
+        task = place_training(pretrain_dit, launcher.pretrain_dit, placement, config=config, latents=latents, vae=vae)
+        return task.outputs["base"]
 
     return pretraining
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import pytest
@@ -12,7 +13,8 @@ from helm.charts import folder
 from helm_python import Config as Helm
 
 from cluster.answers import Answers, read_answers
-from cluster.workspace import Workspace, workspace
+from cluster.pipeline_run import submitted
+from cluster.workspace import Workspace, wait_for_repository, workspace
 from imagewright.config import load_recipe
 from imagewright.errors import InputError
 from imagewright.launch.cluster_api import ClusterApi, connect
@@ -49,33 +51,28 @@ def answers() -> Answers:
 def installed(answers: Answers) -> Iterator[Installed]:
     """The platform chart, ready, and the serving chart, which gets ready with its first champion."""
     cluster = connect()
-    with workspace(cluster, answers) as space:
-        inside = replace(cluster, namespace=space.name)
-        with Helm(kubeconfig_path=os.environ["KUBECONFIG"], namespace=space.name) as helm:
-            try:
-                helm.install(
-                    folder("imagewright"), space.name, space.platform_values(), namespace=space.name, wait="watcher", timeout=READY_SECONDS
-                )
-                helm.install(folder("imagewright-serving"), space.serving, space.serving_values(), namespace=space.name)
-                yield Installed(inside, space)
-            finally:
-                for release in (space.serving, space.name):
-                    helm.uninstall(release, ignore_not_found=True, timeout=READY_SECONDS)
+    with workspace(cluster, answers) as space, ExitStack() as undo:
+        helm = undo.enter_context(Helm(kubeconfig_path=os.environ["KUBECONFIG"], namespace=space.name))
+        # Each by itself: what one of them does not give back must not keep the other's objects that lie in no namespace.
+        for release in (space.name, space.serving):
+            undo.callback(helm.uninstall, release, ignore_not_found=True, timeout=READY_SECONDS)
+        platform = space.platform_values()
+        helm.install(folder("imagewright"), space.name, platform, namespace=space.name, wait="watcher", timeout=READY_SECONDS)
+        helm.install(folder("imagewright-serving"), space.serving, space.serving_values(), namespace=space.name)
+        yield Installed(replace(cluster, namespace=space.name), space)
 
 
 @pytest.fixture(scope="session")
-def finished(installed: Installed) -> RemoteRun:
+def finished(installed: Installed) -> Iterator[RemoteRun]:
     """The whole graph at its smallest: pretraining as a TrainJob of two nodes, promotion through the canary."""
-    config = load_recipe("debug", installed.space.overrides())
+    space = installed.space
+    config = load_recipe("debug", space.overrides())
+    wait_for_repository(installed.cluster, space)
     kubeflow = Kubeflow(config.kubeflow)
-    run_id = kubeflow.submit(compile_pipeline("end_to_end", config), config, installed.space.name, installed.space.name)
-    until = time.monotonic() + 60 * installed.space.answers.deadline_minutes
-    try:
+    until = time.monotonic() + 60 * space.answers.deadline_minutes
+    with submitted(kubeflow, compile_pipeline("end_to_end", config), config, space.name) as run_id:
         while not (state := kubeflow.look(run_id)).is_finished:
             if time.monotonic() > until:
-                pytest.fail(f"run {run_id} did not end in {installed.space.answers.deadline_minutes} minutes: {state.tasks}")
+                pytest.fail(f"run {run_id} did not end in {space.answers.deadline_minutes} minutes: {state.tasks}")
             time.sleep(10)
-    finally:
-        if not kubeflow.look(run_id).is_finished:
-            kubeflow.terminate(run_id)
-    return state
+        yield state

@@ -17,7 +17,7 @@ from cluster.answers import Answers
 from imagewright.launch.cluster_api import NOT_FOUND, ClusterApi
 
 Tree = dict[str, Any]
-GONE_SECONDS = 600.0
+GONE_SECONDS, READY_SECONDS = 600.0, 600.0
 SMALL = {"requests": {"cpu": "500m", "memory": "2Gi"}, "limits": {"cpu": "2", "memory": "6Gi"}}
 
 
@@ -79,6 +79,7 @@ class Workspace:
             "kubeflow.service_account": answers.step_account,
             "placement.environment_config_map": f"{self.name}-contract",
             "placement.credentials_secret": self.secret,
+            "placement.registry_claim": f"{self.name}-registry",
             "placement.train.cpu": "'2'",
             "placement.train.memory": "6Gi",
             "placement.train_job.num_nodes": "2",
@@ -97,11 +98,23 @@ class Workspace:
 
     def contract(self) -> Tree:
         """The endpoints that the platform chart will write, for the namespace of step pods."""
+        data: Tree = self.rendered("ConfigMap", "contract")["data"]
+        return data
+
+    def registry(self) -> tuple[Tree, Tree]:
+        """The chart's claim of the data registry and the job that makes the repository, for the namespace of step pods."""
+        claim, job = self.rendered("PersistentVolumeClaim", "registry"), self.rendered("Job", "registry")
+        for one in (claim, job):
+            one["metadata"] = {"name": one["metadata"]["name"], "namespace": self.answers.kubeflow_namespace}
+        return claim, job
+
+    def rendered(self, kind: str, component: str) -> Tree:
+        """An object of the platform chart."""
         rendered = load("imagewright").render(self.platform_values(), name=self.name, namespace=self.name)
         objects = [one for template, text in rendered.items() if template.endswith(".yaml") for one in parse(text)]
-        (found,) = [one for one in objects if one["kind"] == "ConfigMap" and one["metadata"]["name"] == f"{self.name}-contract"]
-        data: Tree = found["data"]
-        return data
+        found: Tree
+        (found,) = [one for one in objects if one["kind"] == kind and one["metadata"]["name"] == f"{self.name}-{component}"]
+        return found
 
 
 @contextmanager
@@ -134,13 +147,32 @@ def workspace(cluster: ClusterApi, answers: Answers) -> Iterator[Workspace]:
         contract = f"{space.name}-contract"
         undo.callback(forget, cluster, core.delete_namespaced_config_map, contract, steps)
         cluster.call("contract", core.create_namespaced_config_map, steps, {"metadata": {"name": contract}, "data": space.contract()})
+        shared, job = space.registry()
+        batch, name = client.BatchV1Api(cluster.api), shared["metadata"]["name"]
+        undo.callback(forget, cluster, core.delete_namespaced_persistent_volume_claim, name, steps)
+        cluster.call("registry", core.create_namespaced_persistent_volume_claim, steps, shared)
+        undo.callback(forget, cluster, batch.delete_namespaced_job, name, steps, propagation_policy="Background")
+        cluster.call("registry", batch.create_namespaced_job, steps, job)
         yield space
 
 
-def forget(cluster: ClusterApi, delete: Callable[..., Any], *where: str) -> None:
+def wait_for_repository(cluster: ClusterApi, space: Workspace) -> None:
+    """Returns when the data registry is made. Raises TimeoutError with the state of its job when it is not."""
+    batch, until = client.BatchV1Api(cluster.api), time.monotonic() + READY_SECONDS
+    while True:
+        found = cluster.call("registry", batch.read_namespaced_job, f"{space.name}-registry", space.answers.kubeflow_namespace)
+        if found.status.succeeded:
+            return
+        if time.monotonic() > until:
+            where = f"{found.metadata.name} in {found.metadata.namespace}"
+            raise TimeoutError(f"job {where} made no repository in {READY_SECONDS:.0f} s: {found.status.conditions or 'it still runs'}")
+        cluster.wait(5.0)
+
+
+def forget(cluster: ClusterApi, delete: Callable[..., Any], *where: str, **options: str) -> None:
     """Deletes something that may be gone already."""
     try:
-        cluster.call(f"delete {where[0]}", delete, *where)
+        cluster.call(f"delete {where[0]}", delete, *where, **options)
     except ApiException as error:
         if error.status != NOT_FOUND:
             raise

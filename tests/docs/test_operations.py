@@ -154,6 +154,7 @@ def test_kubectl_commands_name_objects_that_exist(document: Path, objects: dict[
         assert set(flags) <= known.KUBECTL[verb] | known.KUBECTL_GLOBAL, words
         assert {*flags.get("-n", []), *flags.get("--namespace", [])} <= NAMESPACES
         assert all((ROOT / folder / "kustomization.yaml").is_file() for folder in flags.get("-k", []))
+        assert all((ROOT / path).is_file() for path in flags.get("-f", []) if path != "-")
         rest = arguments[len(verb.split()) :]
         given = [*flags.get("--from", []), *(one for one in flags.get("--for", []) if "/" in one)]
         if verb.startswith("create ") or verb in {"cordon", "uncordon", "drain", "apply", "events"}:
@@ -202,6 +203,11 @@ def test_the_secrets_of_the_runbook_are_those_the_charts_read(objects: dict[str,
                     reference = (variable.get("valueFrom") or {}).get("secretKeyRef")
                     if reference:
                         read.setdefault(reference["name"], set()).add(reference["key"])
+                mounted = {one["name"]: one["mountPath"] for one in container.get("volumeMounts", [])}
+                for volume in pod.get("volumes", []):
+                    if "secret" in volume and volume["name"] in mounted:
+                        keys = re.findall(rf"{mounted[volume['name']]}/([\w-]+)", json.dumps(container["env"]))
+                        read.setdefault(volume["secret"]["secretName"], set()).update(keys)
     made: dict[str, set[str]] = {}
     for words in of(RUNBOOK, "kubectl"):
         arguments, flags = split(words, known.KUBECTL_VALUES)
@@ -252,7 +258,8 @@ def test_every_alert_has_a_line_and_every_line_an_alert(objects: dict[str, list[
 def test_messages_of_ours_are_said_somewhere() -> None:
     (table,) = re.findall(r"^\| what you read \|.*?\n\n", RUNBOOK.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     said = {text for row in table.strip().splitlines()[2:] for text in re.findall(r"`([^`]+)`", row.split("|")[1])}
-    source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src" / "imagewright" / "launch").glob("*.py"))
+    folders = [ROOT / "src" / "imagewright" / name for name in ("launch", "storage")]
+    source = "\n".join(path.read_text(encoding="utf-8") for folder in folders for path in folder.glob("*.py"))
     ours = said - SAID_BY_KUBERNETES - SAID_BY_KUEUE
     assert len(ours) >= 4
     assert {text for text in ours if text not in source} == set()

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
+from fixtures.documented_commands import commands
+from fixtures.mlflow_server import running_mlflow
+from fixtures.postgresql import running_postgresql
+from fixtures.seaweedfs import S3Server, running_seaweedfs
+from helm.charts import manifests
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from typer.testing import CliRunner
 
 from imagewright.cli.main import app
+from imagewright.launch.policy import pod_specs
 from imagewright.storage import Store, open_store
 from imagewright.storage.verification import stored_folders, verify_payloads
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixtures"))
-from mlflow_server import running_mlflow
-
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 MODEL = "turbo"
+RUNBOOK = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 
 
 def work(uri: str, store: Store, folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -95,3 +101,74 @@ def test_everything_is_there_after_a_restore(tmp_path: Path, monkeypatch: pytest
         assert (tmp_path / "back" / name / "weights.bin").read_bytes() == name.encode() * 1000
         kept = restored.get_named(f"runs/{name}/pretrain.json")
         assert kept is not None and kept.data.decode() == digest
+
+
+def of_chart(kind: str, name: str, container: str) -> dict[str, Any]:
+    """A container as the platform chart renders it with bundled services."""
+    (found,) = [one for one in manifests("imagewright", "bundled") if one["kind"] == kind and one["metadata"]["name"].endswith(name)]
+    ((_, pod, _),) = pod_specs(found)
+    return next(one for one in [*pod.get("initContainers", []), *pod["containers"]] if one["name"] == container)
+
+
+def shell(line: list[str], folder: Path) -> None:
+    """A command of the chart or of the runbook."""
+    done = subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def use_s3(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**environment, "MLFLOW_S3_ENDPOINT_URL": environment["AWS_ENDPOINT_URL"]}.items():
+        monkeypatch.setenv(name, value)
+
+
+def name_target(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials of the service that a migration fills."""
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(f"IMAGEWRIGHT_TARGET_AWS_{name}", server.environment[f"AWS_{name}"])
+
+
+@pytest.mark.postgresql
+def test_everything_is_there_after_a_restore_of_postgresql_and_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chart's own dump, its upload and its init container, and the runbook's own restore, with both services lost in between.
+
+    MLflow's client uses the database itself: what a server would add has its test above.
+    """
+    dump = of_chart("CronJob", "backup", "dump")["command"]
+    upload = of_chart("CronJob", "backup", "upload")
+    upgrade = of_chart("Deployment", "mlflow", "upgrade-database")["command"]
+    (restore,) = [words for words in commands(RUNBOOK) if words[0] == "pg_restore"]
+    folders = {name: tmp_path / name for name in ("backup", "lost", "copy", "fresh", "back")}
+    for folder in folders.values():
+        folder.mkdir()
+    monkeypatch.setenv("IMAGEWRIGHT_STORE_URL", "s3://imagewright/")
+    with running_postgresql() as database, running_seaweedfs(folders["copy"]) as copy:
+        for name, value in database.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+        with running_seaweedfs(folders["lost"]) as lost:
+            use_s3(lost.environment, monkeypatch)
+            store = open_store("s3://imagewright/", lost.environment)
+            MlflowClient(database.uri).create_experiment("pretraining", artifact_location="s3://imagewright/mlflow/1")
+            digest = work(database.uri, store, tmp_path, "first", monkeypatch)
+            before = everything(database.uri)
+            shell([word.replace("/backup/", f"{folders['backup']}/") for word in dump], tmp_path)
+            command(*(word.replace("/backup/", f"{folders['backup']}/") for word in [*upload["command"][1:], *upload["args"]]))
+            work(database.uri, store, tmp_path, "later", monkeypatch)
+            assert everything(database.uri) != before
+            name_target(copy, monkeypatch)
+            command("store", "migrate", "--to", "s3://imagewright/", "--to-endpoint", copy.endpoint)
+        database.recreate()
+
+        with running_seaweedfs(folders["fresh"]) as fresh:
+            use_s3(copy.environment, monkeypatch)
+            name_target(fresh, monkeypatch)
+            command("store", "migrate", "--from", "s3://imagewright/", "--to", "s3://imagewright/", "--to-endpoint", fresh.endpoint)
+            use_s3(fresh.environment, monkeypatch)
+            command("store", "verify")
+            shell(upgrade, tmp_path)  # a fresh installation made its tables before anybody restores
+            monkeypatch.chdir(folders["back"])
+            command("backup", "restore", "mlflow", "mlflow.dump")
+            shell([*restore, f"--port={database.port}"], folders["back"])
+            assert everything(database.uri) == before
+            open_store("s3://imagewright/", os.environ).get(digest, tmp_path / "whole")
+    assert (tmp_path / "whole" / "weights.bin").read_bytes() == b"first" * 1000

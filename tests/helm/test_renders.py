@@ -14,7 +14,7 @@ import kubernetes_validate
 import pytest
 from helm_python import lint
 
-from helm.charts import ALL_CASES, CHARTS, NAMESPACE, case_values, folder, manifests, parse
+from helm.charts import ALL_CASES, CHARTS, NAMESPACE, case_values, defaults, folder, manifests, parse
 from helm.golden import golden_path, golden_text, readme
 from imagewright.launch.policy import check_manifests, pod_specs
 
@@ -165,6 +165,24 @@ def test_training_nodes_may_reach_one_another_on_every_port() -> None:
     for direction, side in (("ingress", "from"), ("egress", "to")):
         (rule,) = policy["spec"][direction]
         assert rule == {side: [{"podSelector": {"matchLabels": chosen}}]}
+
+
+def test_torchrun_leaves_training_time_to_save_and_ends_before_the_kubelet_kills_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.distributed.launcher.api import LaunchConfig
+
+    (runtime,) = [one for one in manifests("imagewright", "training") if one["kind"] == "ClusterTrainingRuntime"]
+    ((_, pod, _),) = pod_specs(runtime)
+    for variable in pod["containers"][0]["env"]:
+        if "value" in variable:
+            monkeypatch.setenv(variable["name"], variable["value"])
+    seconds = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=1).shutdown_timeout
+    assert 30 < seconds < pod["terminationGracePeriodSeconds"] == defaults("imagewright")["trainingRuntime"]["gracePeriodSeconds"]
+
+
+def test_what_has_several_pods_lets_one_go_at_a_time() -> None:
+    rendered = manifests("imagewright", "annotation")
+    budgets = {one["metadata"]["name"] for one in rendered if one["kind"] == "PodDisruptionBudget" and one["spec"]["maxUnavailable"] == 1}
+    assert budgets == {one["metadata"]["name"] for one in rendered if one["kind"] == "Deployment"}
 
 
 def test_a_queue_is_open_to_the_namespaces_of_pipeline_steps() -> None:

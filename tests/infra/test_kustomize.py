@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 import yaml
 from helm.charts import defaults
@@ -51,6 +52,15 @@ def test_the_namespace_refuses_pods_that_are_not_restricted() -> None:
     documents = yaml.safe_load_all((K8S / "base" / "namespaces" / "namespaces.yaml").read_text(encoding="utf-8"))
     (namespace,) = [one for one in documents if one["kind"] == "Namespace"]
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_the_claim_of_training_nodes_asks_for_the_class_that_both_overlays_make() -> None:
+    claim = yaml.safe_load((K8S / "claims" / "training-work.yaml").read_text(encoding="utf-8"))
+    kubernetes_validate.validate(claim, "1.33", strict=True)
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    for overlay in ("cloud", "bare-metal"):
+        made = yaml.safe_load_all((K8S / "overlays" / overlay / "storage-class.yaml").read_text(encoding="utf-8"))
+        assert claim["spec"]["storageClassName"] in {one["metadata"]["name"] for one in made}
 
 
 def test_prometheus_may_look_where_the_charts_are() -> None:

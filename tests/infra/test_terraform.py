@@ -1,66 +1,98 @@
-"""The Terraform tree: formatted, every variable used and passed, every stage complete; resources need a provider to be checked."""
+"""The Terraform tree, parsed: every variable described, typed, used and passed, every reference declared, every stage complete.
+
+What needs a provider - that a resource has the arguments it is given - is not checked here.
+"""
 
 from __future__ import annotations
 
+import functools
+import json
 import re
 import shutil
 import subprocess
 import warnings
 from pathlib import Path
+from typing import Any
 
+import hcl2
 import pytest
 
+Tree = dict[str, Any]
 TERRAFORM = Path(__file__).resolve().parents[2] / "infra" / "terraform"
 ENVIRONMENT = TERRAFORM / "environment"
 MODULES = sorted(path for path in (TERRAFORM / "modules").iterdir() if path.is_dir())
 STAGES = sorted(path.stem for path in ENVIRONMENT.glob("*.tfvars"))
-DECLARED = re.compile(r'^variable "(\w+)" \{\n  description = "[^"]+"\n  type ', re.MULTILINE)
-NAMED = re.compile(r'^variable "(\w+)"', re.MULTILINE)
-ASSIGNED = re.compile(r"^(\w+) +=", re.MULTILINE)
-CALL = re.compile(r'^module "(\w+)" \{\n(.*?)^\}', re.MULTILINE | re.DOTALL)
-ARGUMENT = re.compile(r"^  (\w+) +=", re.MULTILINE)
 META_ARGUMENTS = {"source", "for_each", "depends_on"}
+NOTES = {"__is_block__", "__comments__", "__inline_comments__"}
+"""What the parser adds of its own."""
+FIELD = re.compile(r"(\w+) = ")
 
 
-def text(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
+@functools.cache
+def parsed(path: Path) -> Tree:
+    """A file's blocks and assignments. Text is in quotes, an expression is `${...}`. Raises the parser's error where it is no HCL."""
+    tree: Tree = hcl2.loads(path.read_text(encoding="utf-8"))
+    return {name: value for name, value in tree.items() if name not in NOTES}
 
 
-def variables(folder: Path) -> set[str]:
-    return set(NAMED.findall(text(folder / "variables.tf")))
+def blocks(folder: Path, kind: str) -> dict[str, Tree]:
+    """Name -> body of the blocks of a kind with one label, in every file of a folder."""
+    found = [block for path in sorted(folder.glob("*.tf")) for block in parsed(path).get(kind, [])]
+    return {name.strip('"'): body for block in found for name, body in block.items()}
 
 
-def test_files_are_formatted_and_parse() -> None:
+def expressions(folder: Path) -> str:
+    """Everything a folder says but the declarations of its variables; comments are gone."""
+    return json.dumps([{kind: body for kind, body in parsed(path).items() if kind != "variable"} for path in sorted(folder.glob("*.tf"))])
+
+
+each_folder = pytest.mark.parametrize("folder", [*MODULES, ENVIRONMENT], ids=lambda folder: folder.name)
+
+
+def test_files_are_formatted() -> None:
     terraform = shutil.which("terraform") or shutil.which("tofu")
     if terraform is None:
-        warnings.warn("neither terraform nor tofu is on PATH: the files were not parsed", stacklevel=1)
+        warnings.warn("neither terraform nor tofu is on PATH: the files were parsed, their formatting was not checked", stacklevel=1)
         return
     done = subprocess.run([terraform, "fmt", "-check", "-recursive", "-diff", TERRAFORM], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("folder", [*MODULES, ENVIRONMENT], ids=lambda folder: folder.name)
+@each_folder
 def test_every_variable_is_described_typed_and_used(folder: Path) -> None:
-    declared = variables(folder)
-    assert set(DECLARED.findall(text(folder / "variables.tf"))) == declared
-    used = "".join(text(path) for path in folder.glob("*.tf") if path.name != "variables.tf")
-    assert {name for name in declared if not re.search(rf"\bvar\.{name}\b", used)} == set()
-    assert set(re.findall(r"\bvar\.(\w+)", used)) <= declared
+    declared = blocks(folder, "variable")
+    assert [name for name, body in declared.items() if not (body.get("description") and body.get("type"))] == []
+    assert set(re.findall(r"\bvar\.(\w+)", expressions(folder))) == set(declared)
+
+
+@each_folder
+def test_every_local_value_and_output_that_is_named_exists(folder: Path) -> None:
+    said = expressions(folder)
+    declared = {name for path in folder.glob("*.tf") for block in parsed(path).get("locals", []) for name in block} - NOTES
+    assert set(re.findall(r"\blocal\.(\w+)", said)) == declared
+    modules = {name: TERRAFORM / "modules" / Path(body["source"].strip('"')).name for name, body in blocks(folder, "module").items()}
+    for module, output in re.findall(r"\bmodule\.(\w+)\.(\w+)", said):
+        assert output in blocks(modules[module], "output"), f"module.{module}.{output}"
 
 
 def test_the_environment_passes_every_module_exactly_its_variables() -> None:
     called = set()
-    for _, body in CALL.findall(text(ENVIRONMENT / "main.tf")):
-        source = re.search(r'source += "\.\./modules/(\w+)"', body)
-        assert source
-        called.add(source[1])
-        assert set(ARGUMENT.findall(body)) - META_ARGUMENTS == variables(TERRAFORM / "modules" / source[1]), source[1]
-    assert called == {folder.name for folder in MODULES}
+    for name, body in blocks(ENVIRONMENT, "module").items():
+        folder = ENVIRONMENT / body["source"].strip('"')
+        called.add(folder.resolve())
+        assert set(body) - META_ARGUMENTS - NOTES == set(blocks(folder, "variable")), name
+    assert called == set(MODULES)
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_stage_sets_every_variable_and_nothing_else(stage: str) -> None:
-    assert set(ASSIGNED.findall(text(ENVIRONMENT / f"{stage}.tfvars"))) == variables(ENVIRONMENT)
+def test_every_stage_sets_every_variable_with_every_field_and_nothing_else(stage: str) -> None:
+    settings, declared = parsed(ENVIRONMENT / f"{stage}.tfvars"), blocks(ENVIRONMENT, "variable")
+    assert set(settings) == set(declared)
+    for name, body in declared.items():
+        fields = set(FIELD.findall(body["type"]))
+        values = settings[name].values() if body["type"].startswith("${map(object(") else [settings[name]]
+        for value in values if fields else ():
+            assert set(value) - NOTES == fields, name
 
 
 def test_there_is_a_development_a_staging_and_a_production_stage() -> None:
@@ -69,10 +101,11 @@ def test_there_is_a_development_a_staging_and_a_production_stage() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_gpu_pools_can_scale_to_zero_and_spot_pools_exist(stage: str) -> None:
-    settings = text(ENVIRONMENT / f"{stage}.tfvars")
-    assert re.search(r"min_nodes +=\s0\b", settings)
-    assert re.search(r"spot +=\strue\b", settings)
+    pools = parsed(ENVIRONMENT / f"{stage}.tfvars")["gpu_pools"].values()
+    assert any(pool["min_nodes"] == 0 for pool in pools)
+    assert any(pool["spot"] is True for pool in pools)
 
 
-def test_nothing_is_open_to_everybody_in_a_stage() -> None:
-    assert all('"0.0.0.0/0"' not in text(ENVIRONMENT / f"{stage}.tfvars") for stage in STAGES)
+@pytest.mark.parametrize("stage", STAGES)
+def test_nothing_is_open_to_everybody(stage: str) -> None:
+    assert '"0.0.0.0/0"' not in parsed(ENVIRONMENT / f"{stage}.tfvars")["api_server_ranges"].values()

@@ -1,14 +1,8 @@
 """Kubeflow component of the job `pretrain-dit` on several nodes: its own pod only launches and watches the TrainJob."""
 
+from imagewright_components.training.handed_on import HANDED_ON
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Model, Output
-
-HANDED_ON = [
-    dsl.TaskConfigField.RESOURCES,
-    dsl.TaskConfigField.KUBERNETES_TOLERATIONS,
-    dsl.TaskConfigField.KUBERNETES_NODE_SELECTOR,
-    dsl.TaskConfigPassthrough(field=dsl.TaskConfigField.ENV, apply_to_task=True),
-]
 
 
 @dsl.component(base_image="imagewright-worker", packages_to_install=[], install_kfp_package=False, task_config_passthroughs=HANDED_ON)

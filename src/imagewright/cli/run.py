@@ -114,8 +114,11 @@ def kubeflow_of(run_id: str, recipe: str, overrides: list[str] | None) -> Kubefl
 
 
 def watch_on_kubeflow(kubeflow: Kubeflow, run_id: str, console: Console) -> None:
-    """Prints every change of a task until the run ends; exits with 1 when it does not succeed."""
+    """Prints every change of a task until the run ends; exits with 1 when it does not succeed, KubeflowError when no node takes a step."""
+    from imagewright.launch.kubeflow_pending import PendingSteps
+
     seen: dict[str, str] = {}
+    pending = PendingSteps(kubeflow)
     try:
         while True:
             state = kubeflow.look(run_id)
@@ -125,6 +128,7 @@ def watch_on_kubeflow(kubeflow: Kubeflow, run_id: str, console: Console) -> None
                     console.print(f"{time.strftime('%H:%M:%S')} {task}: {status.lower()}", highlight=False)
             if state.is_finished:
                 break
+            pending.check(state)
             time.sleep(KUBEFLOW_POLL_SECONDS)
     except KeyboardInterrupt:
         console.print(f"run {run_id} goes on without you", highlight=False)

@@ -28,6 +28,9 @@ class KubeflowConfig(Section):
     """Image that replaces the symbolic `imagewright-worker` in the compiled pipeline, by digest."""
     timeout_seconds: float = Field(default=30.0, gt=0.0, le=600.0)
     """Longest wait for one answer of the server."""
+    pending_deadline_seconds: float = Field(default=0.0, ge=0.0)
+    """Longest wait of a step for a node, its queue included, while `imagewright run` or `resume` watches the run; then the run is ended.
+    0 waits for ever: a pool that scales up, or a queue, may take its time."""
 
     @model_validator(mode="after")
     def image_is_named(self) -> KubeflowConfig:

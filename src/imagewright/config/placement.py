@@ -40,10 +40,12 @@ class NodePool(Section):
     retries: int = Field(default=0, ge=0, le=10)
     """Retries of a failed pod. A retry costs only what is missing: finished work is found by its record."""
     deadline_seconds: int = Field(default=0, ge=0)
-    """Longest life of a step's pod from when a node takes it, so that a missing secret or a stuck step ends as a failure; 0 for no end.
-    Not for steps that launch a TrainJob, which wait in the queue: those have `train_job.schedule_deadline_seconds`."""
+    """Longest life of a step's pod from when a node takes it, so that a stuck step ends as a failure; 0 for no end. What is ended goes on
+    from its last checkpoint or partition when the run is resumed. Not for steps that launch a TrainJob, which wait in the queue: those
+    have `train_job.schedule_deadline_seconds`."""
     priority_class: str = Field(default="", pattern=r"^([a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?)?$")
-    """Kueue priority of the pods, one of the platform chart's `queues.priorityClasses`; needs `queue`. Empty takes the lowest, 0."""
+    """Kueue priority of the pods, one of the platform chart's `queues.priorityClasses`; needs `queue`. Empty takes the lowest, 0.
+    Not Kubernetes' own PriorityClass: kfp-kubernetes has no call that sets one, so a step takes the namespace's default."""
 
 
 class PlacementConfig(Section):
@@ -57,6 +59,10 @@ class PlacementConfig(Section):
     """ConfigMap with the endpoints of the env contract; empty on a laptop, where jobs inherit them."""
     credentials_secret: str = ""
     """Secret with keys `access-key-id` and `secret-access-key`, by reference: the platform chart's `objectStore.existingSecret`."""
+    registry_claim: str = ""
+    """ReadWriteMany claim of the data registry in the namespace of the steps, for the platform chart's `registry.mode: volume`."""
+    registry_secret: str = ""
+    """Secret with git's credentials as key `git-credentials` in the namespace of the steps, for `registry.mode: git`; empty for none."""
     queue: str = ""
     """Kueue local queue of the pods; empty for none."""
     score_slices: int = Field(default=1, ge=1, le=64)
@@ -70,4 +76,11 @@ class PlacementConfig(Section):
         named = [pool for pool in get_args(JobClass) if getattr(self, pool).priority_class]
         if named and not self.queue:
             raise ValueError(f"{', '.join(f'{pool}.priority_class' for pool in named)} needs queue: priorities are read by Kueue alone")
+        return self
+
+    @model_validator(mode="after")
+    def one_registry(self) -> Self:
+        """Refuses a volume and a hosted repository at once."""
+        if self.registry_claim and self.registry_secret:
+            raise ValueError("registry_claim contradicts registry_secret: the registry is a volume or a hosted repository")
         return self

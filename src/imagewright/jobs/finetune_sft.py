@@ -11,6 +11,7 @@ JOB = Job(
     inputs=("base", "sft_data"),
     optional_inputs=("vae",),
     sections=("sft", "training"),
+    distributed=True,
 )
 
 
@@ -18,6 +19,7 @@ def run(context: JobContext) -> Outcome:
     """Fine-tunes the whole model, then each expert; says of every expert whether it beats the SFT model on its own domain."""
     from imagewright.methods.sft import SftRun, run_sft
     from imagewright.training.archive import ArchivePlace
+    from imagewright.training.world import open_world
 
     settings = SftRun(
         sft=context.config.sft,
@@ -30,5 +32,5 @@ def run(context: JobContext) -> Outcome:
         vae=context.optional_path("vae", "vae"),
         archive=ArchivePlace(context.store, context.archive) if context.archive else None,
     )
-    metrics = run_sft(settings, context.output, context.run, context.console)
+    metrics = run_sft(settings, context.output, context.run, context.console, open_world())
     return Outcome(metrics=metrics, counts={"experts": len(context.config.sft.domains)})

@@ -48,6 +48,15 @@ class KubeflowError(InputError):
 
 
 @dataclass(frozen=True)
+class PendingTask:
+    """A task whose pod no node has taken yet. pod: empty where the server does not name it."""
+
+    task_id: str
+    name: str
+    pod: str = ""
+
+
+@dataclass(frozen=True)
 class RemoteRun:
     """State of a run on the cluster. tasks: (job, state) in the order the server names them."""
 
@@ -56,6 +65,7 @@ class RemoteRun:
     state: str
     error: str
     tasks: tuple[tuple[str, str], ...]
+    pending: tuple[PendingTask, ...] = ()
 
     @property
     def is_finished(self) -> bool:
@@ -214,7 +224,9 @@ class Kubeflow:
         details = run.run_details.task_details if run.run_details and run.run_details.task_details else []
         tasks = tuple((str(task.display_name), str(task.state)) for task in details if task.display_name)
         error = str(run.error.message) if run.error and run.error.message else ""
-        return RemoteRun(str(run.run_id), str(run.display_name), str(run.state), error, tasks)
+        waiting = [task for task in details if str(task.state) == "PENDING"]
+        pending = tuple(PendingTask(str(task.task_id), str(task.display_name), str(task.pod_name or "")) for task in waiting)
+        return RemoteRun(str(run.run_id), str(run.display_name), str(run.state), error, tasks, pending)
 
     def retry(self, run_id: str) -> None:
         """Runs the failed tasks of a run again; finished jobs are found by their records."""

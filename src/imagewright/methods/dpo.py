@@ -20,6 +20,7 @@ from imagewright.models.adapters import base_only
 from imagewright.models.dit import ErnieImageDiT
 from imagewright.planning.flops import TRAINING_FACTOR, forward_flops
 from imagewright.training.method import PlainMethod, StepOutput
+from imagewright.training.world import World
 
 
 class NotTheParentError(InputError):
@@ -61,7 +62,7 @@ class DpoMethod(PlainMethod):
         reference: ErnieImageDiT | None,
         config: DpoConfig,
         held_out: Sequence[PairBatch] = (),
-        device: torch.device | str = "cpu",
+        world: World | None = None,
         watched: str = "held_out",
     ) -> None:
         """reference None: the policy carries an adapter and is its own reference with the adapter off. watched: how the metrics call
@@ -69,6 +70,8 @@ class DpoMethod(PlainMethod):
 
         Raises NotTheParentError unless the reference is the policy's parent, weight for weight.
         """
+        self.world = world or World()
+        device = self.world.device
         if reference is not None:
             require_parent(policy, reference)
             reference = reference.to(device).eval().requires_grad_(False)
@@ -121,7 +124,7 @@ class DpoMethod(PlainMethod):
         """
         if not self.held_out:
             return {}
-        found = self.held_out_health()
+        found = self.world.all_from_first(self.held_out_health())
         reason = unhealthy(found, self.config)
         if reason:
             raise UnhealthyPolicyError(reason)

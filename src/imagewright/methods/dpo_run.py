@@ -111,7 +111,7 @@ def build_trainer(
     reference = load_transformer(start) if config.weights == "full" else None
     # A set too small to hold anything out is still watched for drift, on the pairs it trains on.
     watched = watched_batches(dataset, held_out or training[: config.pairs_per_step], config)
-    method = DpoMethod(policy, reference, config, watched, world.device, "held_out" if held_out else "trained")
+    method = DpoMethod(policy, reference, config, watched, world, "held_out" if held_out else "trained")
     plan = TrainingPlan(
         total_steps=config.steps,
         learning_rates={TRANSFORMER: learning_rate([Segment(config.steps, config.learning_rate, config.warmup_steps)])},

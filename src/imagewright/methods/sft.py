@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -72,8 +72,10 @@ class Gain:
         return self.low > minimum
 
 
-def run_sft(settings: SftRun, output: Path, run: JobRun, console: Console | None = None) -> dict[str, float]:
+def run_sft(settings: SftRun, output: Path, run: JobRun, console: Console | None = None, world: World | None = None) -> dict[str, float]:
     """Fine-tunes, then trains one expert per domain; writes a model payload with `experts/`. Returns headline metrics.
+
+    All processes fine-tune; the experts are small, and the first process alone trains them on the weights that it alone has written.
 
     Raises SftError when the data holds fewer domains than the configuration names.
     """
@@ -95,8 +97,13 @@ def run_sft(settings: SftRun, output: Path, run: JobRun, console: Console | None
         vae=settings.vae,
         archive=part_of(settings.archive, "sft"),
     )
+    world = world or World()
+    result, _ = run_pretraining(pretraining, output, run, console=console, world=world)
+    if not world.is_first:
+        return {}
+    if world.size > 1:  # nobody is left to exchange gradients or shards with
+        settings = replace(settings, training=settings.training.model_copy(update={"engine": "torch"}))
     before = domain_losses(load_transformer(start), settings, dataset)
-    result, _ = run_pretraining(pretraining, output, run, console=console)
     tuned = load_transformer(best_weights(output))
     after = domain_losses(tuned, settings, dataset)
     metrics = {"train/final_loss": result.last_loss, **result.validation}

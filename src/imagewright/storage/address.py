@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 STORE_URL_VARIABLE = "IMAGEWRIGHT_STORE_URL"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _FIX = "use file:///folder or s3://bucket/prefix"
+# On a cluster a step's pod starts without what its ConfigMap or Secret lacks, so that this is said instead of waiting for it.
+_FROM = "`imagewright up` starts a local store; on a cluster look at the object that placement.{} names, in the steps' namespace"
 
 
 def store_from_environment(environment: Mapping[str, str] = os.environ, console: Console | None = None) -> Store:
     """The store that `IMAGEWRIGHT_STORE_URL` names. Raises StoreError when it is not set or not usable."""
     url = environment.get(STORE_URL_VARIABLE, "")
     if not url:
-        raise StoreError(Problem(STORE_URL_VARIABLE, "must be set", None, f"{_FIX}; `imagewright up` starts a local store"))
+        raise StoreError(Problem(STORE_URL_VARIABLE, "must be set", None, f"{_FIX}; {_FROM.format('environment_config_map')}"))
     return open_store(url, environment, console)
 
 
@@ -58,7 +60,7 @@ def _s3_address(url: str, environment: Mapping[str, str]) -> S3Address:
 
     parts = urlsplit(url)
     problems = [
-        Problem(name, "must be set to use an S3 store", None, "`imagewright up` prints them for the local stack")
+        Problem(name, "must be set to use an S3 store", None, _FROM.format("credentials_secret"))
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
         if not environment.get(name)
     ]

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ STATE = "state.json"
 BEST = "best.json"
 PARTIAL = ".partial"
 MAX_JSON_BYTES = 64 << 20
+VISIBLE_SECONDS, POLL_SECONDS = 120.0, 1.0
+"""NFS clients keep what they know of a folder for up to a minute."""
 
 
 class CheckpointError(InputError):
@@ -130,7 +133,27 @@ class CheckpointFolder:
         sync_folder(self.folder)
 
     def newest(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole and fits; None when the run has none.
+        """The newest checkpoint that is whole and fits, the same in every process; None when the run has none. All processes must call it.
+
+        The first process chooses: a folder that machines share may show another one later what it shows the first.
+        """
+        chosen = self.newest_here() if self.world.is_first else None
+        step = int(self.world.from_first(-1.0 if chosen is None else float(chosen.step)))
+        return chosen if self.world.is_first or step < 0 else self.wait_for(step)
+
+    def wait_for(self, step: int) -> Checkpoint:
+        """The checkpoint of a step, as soon as this machine can read it. Raises CheckpointError when it never can."""
+        until = time.monotonic() + VISIBLE_SECONDS
+        while True:
+            try:
+                return read_checkpoint(self.folder / folder_name(step))
+            except CheckpointError:
+                if time.monotonic() > until:
+                    raise
+            time.sleep(POLL_SECONDS)
+
+    def newest_here(self) -> Checkpoint | None:
+        """The newest checkpoint that is whole and fits, as this process sees the folder.
 
         Damaged ones are reported and passed over. Raises CheckpointError when checkpoints exist and none can be used, or the newest whole
         one was made under another configuration: starting over in silence would throw work away.

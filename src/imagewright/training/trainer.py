@@ -262,9 +262,9 @@ class Trainer:
             self.log_event("resumed", f"from the checkpoint of step {self.step}")
 
     def fetch_copy(self) -> None:
-        """Brings the store's copy where it is newer than every local checkpoint; one process of a machine fetches for the others."""
+        """Brings the store's copy where it is newer than every checkpoint of the folder, which all processes share: the first fetches."""
         if self.archive is not None:
-            if self.world.local_rank == 0:
+            if self.world.is_first:
                 self.archive.fetch(self.checkpoints.folder, max(self.checkpoints.steps(), default=-1))
             self.world.barrier()
 

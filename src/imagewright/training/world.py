@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,6 +40,11 @@ class World:
     def from_first(self, value: float) -> float:
         """The first process's value, everywhere."""
         return self.sum([value if self.is_first else 0.0])[0]
+
+    def all_from_first(self, values: Mapping[str, float]) -> dict[str, float]:
+        """The first process's values, everywhere, so that what is decided by them is decided alike: kernels may round differently."""
+        names = sorted(values)
+        return dict(zip(names, self.sum([values[name] if self.is_first else 0.0 for name in names]), strict=True))
 
     def all_true(self, value: bool) -> bool:
         """True where every process says True."""
