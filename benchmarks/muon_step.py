@@ -55,11 +55,9 @@ def main() -> None:
                 started = time.process_time()
                 optimizer.step()
                 times[name].append(1000 * (time.process_time() - started))
-        ours = statistics.median(times["Muon, imagewright"])
-        for name, values in times.items():
-            print(
-                f"hidden {hidden}, {layers} layers: {name:18} {statistics.median(values):9.2f} ms, {statistics.median(values) / ours:.2f} x ours"
-            )
+        medians = {name: statistics.median(values) for name, values in times.items()}
+        for name, median in medians.items():
+            print(f"hidden {hidden}, {layers} layers: {name:18} {median:9.2f} ms, {median / medians['Muon, imagewright']:.2f} x ours")
 
 
 if __name__ == "__main__":
