@@ -37,8 +37,9 @@ def sample_sigmas(num_tokens: Sequence[int], config: TimestepConfig, generator: 
 
 def draw_base(count: int, config: TimestepConfig, generator: torch.Generator) -> Tensor:
     """The random numbers behind `count` noise levels, [count]: uniform in 0..1 or standard normal, as the law needs."""
-    draw = torch.rand if config.distribution == "uniform" else torch.randn
-    return draw(count, generator=generator)
+    if config.distribution == "uniform":
+        return torch.rand(count, generator=generator)
+    return torch.randn(count, generator=generator)
 
 
 def sigmas_of(base: Tensor, num_tokens: Sequence[int], config: TimestepConfig) -> Tensor:

@@ -76,11 +76,12 @@ def attend_bucket(query: Tensor, key: Tensor, value: Tensor, bucket: Bucket) -> 
     """Attention of one bucket, [bucket rows, heads, head_dim] each; pads are masked as keys and dropped as queries."""
     shape = (bucket.batch, bucket.length, *query.shape[1:])
     batch_q, batch_k, batch_v = (to_slots(x, bucket).reshape(shape) for x in (query, key, value))
-    if bucket.length <= LONGEST_SHORT and query.device.type == "cpu":
+    # Compiled blocks keep torch's kernel: tracing the written-out gradient through symbolic lengths fails.
+    if bucket.length <= LONGEST_SHORT and query.device.type == "cpu" and not torch.compiler.is_compiling():
         attended = attend_short(batch_q, batch_k, batch_v, bucket.valid)
     else:
-        heads = (x.transpose(1, 2) for x in (batch_q, batch_k, batch_v))
-        attended = F.scaled_dot_product_attention(*heads, attn_mask=bucket.valid).transpose(1, 2)
+        batch_q, batch_k, batch_v = (x.transpose(1, 2) for x in (batch_q, batch_k, batch_v))
+        attended = F.scaled_dot_product_attention(batch_q, batch_k, batch_v, attn_mask=bucket.valid).transpose(1, 2)
     return from_slots(attended.flatten(0, 1), bucket)
 
 

@@ -56,7 +56,7 @@ def heads_first(x: Tensor) -> Tensor:
 
 def heads_last(x: Tensor, heads: int) -> Tensor:
     """[batch * heads, length, d] -> [batch, length, heads, d], a view."""
-    return x.unflatten(0, (-1, heads)).transpose(1, 2)
+    return x.view(-1, heads, *x.shape[1:]).transpose(1, 2)
 
 
 def attend_short(query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None) -> Tensor:
