@@ -76,7 +76,7 @@ def attend_bucket(query: Tensor, key: Tensor, value: Tensor, bucket: Bucket) -> 
     """Attention of one bucket, [bucket rows, heads, head_dim] each; pads are masked as keys and dropped as queries."""
     shape = (bucket.batch, bucket.length, *query.shape[1:])
     batch_q, batch_k, batch_v = (to_slots(x, bucket).reshape(shape) for x in (query, key, value))
-    # Compiled blocks keep torch's kernel: tracing the written-out gradient through symbolic lengths fails.
+    # Compiled blocks keep torch's kernel, which the compiler knows as one operation.
     if bucket.length <= LONGEST_SHORT and query.device.type == "cpu" and not torch.compiler.is_compiling():
         attended = attend_short(batch_q, batch_k, batch_v, bucket.valid)
     else:
