@@ -1,7 +1,7 @@
 """Attention of a pack: every token attends to all tokens of its own sample and to nothing else.
 
 CUDA with bf16 or fp16: one variable-length flash kernel over the whole pack. Everywhere else: a few batched calls over groups of
-segments of nearly equal length (`buckets.py`), short ones on a CPU by `short_attention.py`; no dense block mask, no call per segment.
+segments of nearly equal length (`buckets.py`); no dense block mask, no call per segment.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from imagewright.models.buckets import Bucket
 from imagewright.models.kernels import HeadNormRotateFunction
 from imagewright.models.packing import Layout
 from imagewright.models.projections import project_together
-from imagewright.models.short_attention import LONGEST_SHORT, attend_short
 
 try:  # torch < 2.10 has no variable-length kernel; the bucketed path works there too
     from torch.nn.attention import varlen
@@ -75,14 +74,9 @@ def attend_pack(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Te
 def attend_bucket(query: Tensor, key: Tensor, value: Tensor, bucket: Bucket) -> Tensor:
     """Attention of one bucket, [bucket rows, heads, head_dim] each; pads are masked as keys and dropped as queries."""
     shape = (bucket.batch, bucket.length, *query.shape[1:])
-    batch_q, batch_k, batch_v = (to_slots(x, bucket).reshape(shape) for x in (query, key, value))
-    # Compiled blocks keep torch's kernel, which the compiler knows as one operation.
-    if bucket.length <= LONGEST_SHORT and query.device.type == "cpu" and not torch.compiler.is_compiling():
-        attended = attend_short(batch_q, batch_k, batch_v, bucket.valid)
-    else:
-        batch_q, batch_k, batch_v = (x.transpose(1, 2) for x in (batch_q, batch_k, batch_v))
-        attended = F.scaled_dot_product_attention(batch_q, batch_k, batch_v, attn_mask=bucket.valid).transpose(1, 2)
-    return from_slots(attended.flatten(0, 1), bucket)
+    batch_q, batch_k, batch_v = (to_slots(x, bucket).reshape(shape).transpose(1, 2) for x in (query, key, value))
+    attended = F.scaled_dot_product_attention(batch_q, batch_k, batch_v, attn_mask=bucket.valid)
+    return from_slots(attended.transpose(1, 2).flatten(0, 1), bucket)
 
 
 class GatherSlots(torch.autograd.Function):

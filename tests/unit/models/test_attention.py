@@ -11,7 +11,6 @@ from torch import Tensor
 
 from imagewright.models.attention import GatherSlots, SelfAttention, attend_pack
 from imagewright.models.rope import rotary_tables
-from imagewright.models.short_attention import attend_short
 
 MIXES = {"equal": [3, 3, 3], "unequal": [1, 9, 4], "one sample": [5]}
 
@@ -24,10 +23,8 @@ def one_by_one(query: Tensor, key: Tensor, value: Tensor, cuts: list[int]) -> Te
     return torch.cat(pieces)
 
 
-@pytest.mark.parametrize("longest_short", [0, 64], ids=["flash", "short"])
 @pytest.mark.parametrize("lengths", MIXES.values(), ids=MIXES.keys())
-def test_every_sample_attends_to_itself_alone(lengths: list[int], longest_short: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imagewright.models.attention.LONGEST_SHORT", longest_short)
+def test_every_sample_attends_to_itself_alone(lengths: list[int]) -> None:
     layout = build_case(TINY, [(2, 3)] * len(lengths), lengths).pack().layout
     results = []
     for attend in (lambda q, k, v: attend_pack(q, k, v, layout), lambda q, k, v: one_by_one(q, k, v, layout.cu_lengths.tolist())):
@@ -37,21 +34,6 @@ def test_every_sample_attends_to_itself_alone(lengths: list[int], longest_short:
         (out * torch.randn(out.shape, generator=generator)).sum().backward()
         results.append([out.detach(), q.grad, k.grad, v.grad])
     torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("valid", [None, torch.tensor([[1, 1, 0], [1, 1, 1]], dtype=torch.bool)[:, None, None]], ids=["equal", "padded"])
-def test_short_segments_have_the_gradients_of_their_formula(valid: Tensor | None) -> None:
-    q, k, v = (torch.randn(2, 3, 2, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
-    assert torch.autograd.gradcheck(lambda q, k, v: attend_short(q, k, v, valid), (q, k, v))
-
-
-def test_short_segments_in_bf16_take_their_softmax_in_fp32() -> None:
-    torch.manual_seed(0)
-    q, k, v = (torch.randn(4, 20, 2, 16) for _ in range(3))
-    exact = attend_short(q, k, v, None)
-    rounded = attend_short(q.bfloat16(), k.bfloat16(), v.bfloat16(), None)
-    assert rounded.dtype == torch.bfloat16
-    torch.testing.assert_close(rounded.float(), exact, rtol=0.03, atol=0.03)
 
 
 def test_pad_slots_give_no_gradient() -> None:
