@@ -23,8 +23,12 @@ class TrainingConfig(Section):
     """Keeps optimizer state in host memory (deepspeed engine)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of forward and backward; master weights and optimizer state are fp32 in both."""
-    optimizer: Literal["adamw", "adamw_8bit", "adafactor"] = "adamw"
-    """State per weight: `adamw` 8 bytes, `adamw_8bit` 2 (moments in 8 bits), `adafactor` almost none (row and column means of squares)."""
+    optimizer: Literal["adamw", "adamw_8bit", "adafactor", "muon"] = "adamw"
+    """State per weight: `adamw` 8 bytes, `adamw_8bit` 2 (moments in 8 bits), `adafactor` almost none (row and column means of squares).
+    `muon` orthogonalises the updates of the matrices inside the blocks (4 bytes a weight) and runs AdamW on every other parameter."""
+    muon_learning_rate_ratio: float = Field(default=1.0, gt=0.0, le=100.0)
+    """Muon's learning rate over that of the schedule. Its updates are scaled by 0.2 sqrt(longer side) (`match_rms_adamw`), which gives
+    them the size of AdamW's, so that 1 reuses a learning rate tuned for AdamW (Liu et al. 2502.16982, section 2.2)."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Decay of AdamW's moments; 0.95 forgets a bad gradient sooner than 0.999, usual for large transformers."""
     epsilon: float = Field(default=1e-8, gt=0.0)
@@ -67,6 +71,8 @@ class TrainingConfig(Section):
             raise ValueError("offload needs engine: deepspeed")
         if self.engine == "deepspeed" and self.optimizer != "adamw":
             raise ValueError(f"optimizer {self.optimizer} needs engine: torch; ZeRO shards AdamW's moments alone, and can offload them")
+        if self.optimizer != "muon" and self.muon_learning_rate_ratio != 1.0:
+            raise ValueError(f"muon_learning_rate_ratio needs optimizer: muon; {self.optimizer} takes its rate from the schedule alone")
         if not all(0.0 <= beta < 1.0 for beta in self.betas):
             raise ValueError("betas must lie in [0, 1)")
         return self

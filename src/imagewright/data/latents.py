@@ -32,6 +32,7 @@ from imagewright.data.latents_layout import (
     LatentsError,
     LatentsIndex,
     bit_type,
+    copy_parts,
     data_path,
     file_sha256,
     load_table,
@@ -51,6 +52,10 @@ __all__ = [
     "LatentsError",
     "LatentsWriter",
 ]
+
+
+NOTHING = np.zeros(0, np.uint8)
+"""Content of a data file that is not there."""
 
 
 @dataclass(frozen=True)
@@ -220,32 +225,40 @@ class LatentsDataset:
 
         Raises CorruptSampleError when the bytes read do not match their checksum.
         """
-        row = self.samples[index]
-        shape = (self.contract.channels, int(row["height"]), int(row["width"]))
-        latents = self.part(index, int(row["file"]), int(row["offset"]), shape, int(row["crc"]))
-        embeds, form = self.empty_prompt, ""
-        if caption >= 0:
-            assert caption < row["num_captions"], "the sample has no caption of this number"
-            entry = self.captions[int(row["first_caption"]) + caption]
-            length = (int(entry["tokens"]), self.contract.text_dim)
-            embeds = self.part(index, int(row["file"]), int(entry["offset"]), length, int(entry["crc"]))
-            form = self.index.forms[int(entry["form"])]
-        return EncodedSample(self.sample_key(index), latents, embeds, form, self.index.categories[int(row["category"])])
+        (sample,) = self.read_pack([index], [caption])
+        if sample is None:
+            path, fix = data_path(self.folder, int(self.samples[index]["file"])), "fetch or encode the data again"
+            raise CorruptSampleError(Problem(self.sample_key(index), "does not match its checksum", str(path), fix))
+        return sample
 
-    def part(self, index: int, file: int, offset: int, shape: tuple[int, ...], crc: int) -> Tensor:
-        """One verified tensor, a private copy: training must never see later changes of the file."""
-        size = int(np.prod(shape, dtype=np.int64)) * self.item_bytes
-        content = self.maps[file][offset : offset + size].copy() if file < len(self.maps) else np.zeros(0, np.uint8)
-        if len(content) != size or zlib.crc32(content.data) != crc:
-            raise CorruptSampleError(
-                Problem(
-                    self.sample_key(index),
-                    "does not match its checksum",
-                    str(data_path(self.folder, file)),
-                    "fetch or encode the data again",
-                )
-            )
-        return torch.from_numpy(content.view(self.stored)).view(self.torch_dtype).view(shape)
+    def read_pack(self, indices: Sequence[int], captions: Sequence[int]) -> list[EncodedSample | None]:
+        """Several samples as `read` gives them, None for the corrupt ones; their tensors share one buffer.
+
+        The buffer is a private copy: training must never see later changes of the file. One for all, because memory for every small
+        tensor anew costs about as much as copying into it.
+        """
+        rows, numbers = self.samples[list(indices)], np.array(captions, dtype=np.int64)
+        assert bool((numbers < rows["num_captions"]).all()), "a sample has no caption of this number"
+        texts = self.captions[rows["first_caption"].astype(np.int64) + numbers.clip(0)]
+        areas = rows["height"].astype(np.int64) * rows["width"].astype(np.int64)
+        lengths = np.where(numbers < 0, 0, texts["tokens"].astype(np.int64))
+        sizes = np.stack([areas * self.contract.channels, lengths * self.contract.text_dim], axis=1) * self.item_bytes
+        offsets, crcs = np.stack([rows["offset"], texts["offset"]], axis=1), np.stack([rows["crc"], texts["crc"]], axis=1)
+        crcs[numbers < 0, 1] = zlib.crc32(b"")
+        contents = [self.maps[file] if file < len(self.maps) else NOTHING for file in rows["file"].tolist()]
+        slots, whole = copy_parts(contents, offsets.tolist(), sizes.tolist(), crcs.tolist(), self.torch_dtype)
+        found: list[EncodedSample | None] = []
+        for place, row in enumerate(zip(rows["height"].tolist(), rows["width"].tolist(), rows["category"].tolist(), strict=True)):
+            height, width, category = row
+            if not whole[place]:
+                found.append(None)
+                continue
+            latents = slots[4 * place].view(self.contract.channels, height, width)
+            embeds, form = self.empty_prompt, ""
+            if numbers[place] >= 0:
+                embeds, form = slots[4 * place + 2].view(-1, self.contract.text_dim), self.index.forms[texts["form"][place]]
+            found.append(EncodedSample(self.sample_key(indices[place]), latents, embeds, form, self.index.categories[category]))
+        return found
 
     def verify(self) -> list[str]:
         """Reads everything once; returns the keys of the corrupt samples."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +20,7 @@ from torch import Tensor
 from imagewright.config.base import Section
 from imagewright.errors import InputError, Problem
 
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 CONTRACT_FILE = "contract.json"
 SAMPLES_FILE = "samples.npy"
 CAPTIONS_FILE = "captions.npy"
@@ -174,3 +177,32 @@ def open_map(path: Path, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         return np.zeros(0, np.uint8)
     # A plain view of the map: np.memmap's own slicing costs more than reading a small sample.
     return np.asarray(np.memmap(path, dtype=np.uint8, mode="r", shape=(size,)).view(np.ndarray))
+
+
+def copy_parts(
+    contents: Sequence[Bytes],
+    offsets: Sequence[Sequence[int]],
+    sizes: Sequence[Sequence[int]],
+    crcs: Sequence[Sequence[int]],
+    dtype: torch.dtype,
+) -> tuple[Sequence[Tensor], list[bool]]:
+    """Copies both parts of every sample to one buffer and compares them with their checksums.
+
+    contents [n]: the data file of every sample. offsets, sizes, crcs [n][2]: where its latents and its prompt lie, [bytes]. Returns the
+    buffer's pieces - latents, padding, prompt, padding of every sample - and which samples are whole.
+    """
+    flat = [size for pair in sizes for size in pair]
+    padded = [size + -size % ALIGNMENT for size in flat]
+    buffer = torch.empty(sum(padded), dtype=torch.uint8)
+    copies, start, whole = buffer.numpy(), 0, []
+    for content, places, lengths, expected in zip(contents, offsets, sizes, crcs, strict=True):
+        equal = True
+        for offset, size, crc in zip(places, lengths, expected, strict=True):
+            piece, slot = content[offset : offset + size], copies[start : start + size]
+            if equal := equal and len(piece) == size:
+                slot[:] = piece
+                equal = zlib.crc32(slot) == crc
+            start += size + -size % ALIGNMENT
+        whole.append(equal)
+    cuts = [part // dtype.itemsize for size, total in zip(flat, padded, strict=True) for part in (size, total - size)]
+    return torch.split(buffer.view(dtype), cuts), whole

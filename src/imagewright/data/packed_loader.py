@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from imagewright.config.batching import BatchingConfig
-from imagewright.data.latents import CorruptSampleError, LatentsDataset
+from imagewright.data.latents import LatentsDataset
 from imagewright.data.packing_plan import (
     Integers,
     choose_captions,
@@ -174,12 +174,13 @@ class PackedLoader:
         The stand-in keeps the ranks in step: each must run as many forward passes as the others.
         """
         found, kept = [], []
-        for entry in pack:
-            try:
-                found.append(self.dataset.read(entry.index, entry.caption))
-                kept.append(entry)
-            except CorruptSampleError:
+        read = self.dataset.read_pack([entry.index for entry in pack], [entry.caption for entry in pack])
+        for entry, sample in zip(pack, read, strict=True):
+            if sample is None:
                 self.quarantine(self.dataset.sample_key(entry.index))
+            else:
+                found.append(sample)
+                kept.append(entry)
         weights = torch.ones(len(found))
         latents, embeds = [sample.latents for sample in found], [sample.prompt_embeds for sample in found]
         if not found:

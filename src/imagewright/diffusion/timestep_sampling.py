@@ -32,10 +32,29 @@ def shift_for(num_tokens: int, config: TimestepConfig) -> float:
 
 def sample_sigmas(num_tokens: Sequence[int], config: TimestepConfig, generator: torch.Generator) -> Tensor:
     """One noise level per image, [B] fp32 in (0, 1), drawn on the CPU so that the device does not change the draw."""
-    count = len(num_tokens)
+    return sigmas_of(draw_base(len(num_tokens), config, generator), num_tokens, config)
+
+
+def draw_base(count: int, config: TimestepConfig, generator: torch.Generator) -> Tensor:
+    """The random numbers behind `count` noise levels, [count]: uniform in 0..1 or standard normal, as the law needs."""
     if config.distribution == "uniform":
-        base = torch.rand(count, generator=generator)
-    else:
-        base = torch.sigmoid(config.mean + config.std * torch.randn(count, generator=generator))
-    shifts = torch.tensor([shift_for(tokens, config) for tokens in num_tokens], dtype=torch.float32)
-    return shift_sigma(base, shifts)
+        return torch.rand(count, generator=generator)
+    return torch.randn(count, generator=generator)
+
+
+def sigmas_of(base: Tensor, num_tokens: Sequence[int], config: TimestepConfig) -> Tensor:
+    """Noise levels [B] fp32 from their random numbers [B]: the base law, then each image's shift.
+
+    The sigmoid is taken number by number: a vectorised one rounds by the place in the tensor, and a sample's level must not depend on
+    the pack it comes in.
+    """
+    levels = base.double()
+    if config.distribution != "uniform":
+        levels = torch.tensor([sigmoid(config.mean + config.std * value) for value in base.tolist()], dtype=torch.float64)
+    shifts = torch.tensor([shift_for(tokens, config) for tokens in num_tokens], dtype=torch.float64)
+    return shift_sigma(levels, shifts).float()
+
+
+def sigmoid(value: float) -> float:
+    """1 / (1 + e^-value), in a form that cannot overflow."""
+    return 0.5 * (1.0 + math.tanh(0.5 * value))

@@ -14,11 +14,11 @@ from imagewright.data.latents import CorruptSampleError, LatentsDataset
 from imagewright.data.packed_loader import Batch
 from imagewright.data.packing_plan import stream
 from imagewright.diffusion.flow_matching import add_noise, timestep_of, velocity_target
-from imagewright.diffusion.timestep_sampling import sample_sigmas
+from imagewright.diffusion.timestep_sampling import draw_base, sigmas_of
 from imagewright.losses.velocity import mean_over_samples, velocity_loss
 from imagewright.methods.sample_grid import SampleGrid
 from imagewright.models.dit import ErnieImageDiT
-from imagewright.models.packing import Pack, pack_samples
+from imagewright.models.packing import Pack, image_tokens, pack_samples
 from imagewright.planning.flops import TRAINING_FACTOR, forward_flops
 from imagewright.training.method import PlainMethod, StepOutput
 
@@ -83,20 +83,20 @@ class PretrainMethod(PlainMethod):
 
 def noised_pack(latents: Sequence[Tensor], prompt_embeds: Sequence[Tensor], sigmas: Tensor, noise: Sequence[Tensor]) -> tuple[Pack, Tensor]:
     """Pack of x_t and its velocity target [N, C], both fp32: latents are stored in bf16, their noising must not be rounded again."""
-    clean = [latent.float() for latent in latents]
-    noised = [add_noise(x0, eps, sigma) for x0, eps, sigma in zip(clean, noise, sigmas, strict=True)]
-    target = [velocity_target(x0, eps).flatten(1).t() for x0, eps in zip(clean, noise, strict=True)]
-    return pack_samples(noised, prompt_embeds, timestep_of(sigmas)), torch.cat(target)
+    pack = pack_samples(latents, prompt_embeds, timestep_of(sigmas))
+    clean, eps = pack.image_tokens.float(), image_tokens(noise)
+    sigma_of_token = sigmas.repeat_interleave(torch.tensor(pack.image_lengths)).unsqueeze(-1)
+    return pack.replace_image_tokens(add_noise(clean, eps, sigma_of_token)), velocity_target(clean, eps)
 
 
 def draw(batch: Batch, timesteps: TimestepConfig) -> tuple[Tensor, list[Tensor]]:
     """Noise level [B] and noise of every sample from the sample's own seed: the pack, process or order it comes in changes nothing."""
-    sigmas, noise = [], []
+    base, noise = [], []
     for latent, seed in zip(batch.latents, batch.noise_seeds, strict=True):
         generator = torch.Generator().manual_seed(seed)
-        sigmas.append(sample_sigmas([latent.shape[1] * latent.shape[2]], timesteps, generator))
+        base.append(draw_base(1, timesteps, generator))
         noise.append(torch.randn(latent.shape, generator=generator))
-    return torch.cat(sigmas), noise
+    return sigmas_of(torch.cat(base), [latent.shape[1] * latent.shape[2] for latent in batch.latents], timesteps), noise
 
 
 def choose_held_out(dataset: LatentsDataset, count: int) -> frozenset[int]:

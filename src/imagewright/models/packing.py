@@ -115,12 +115,17 @@ def pack_samples(latents: Sequence[Tensor], prompt_embeds: Sequence[Tensor], tim
     """
     check_samples(latents, prompt_embeds, timesteps)
     return Pack(
-        image_tokens=torch.cat([latent.flatten(1).t() for latent in latents]),
+        image_tokens=image_tokens(latents),
         text_tokens=torch.cat(list(prompt_embeds)),
         timesteps=timesteps.float(),
         sizes=tuple((latent.shape[1], latent.shape[2]) for latent in latents),
         text_lengths=tuple(prompt.shape[0] for prompt in prompt_embeds),
     )
+
+
+def image_tokens(latents: Sequence[Tensor]) -> Tensor:
+    """Latents [C, h, w] -> tokens [N, C] of all of them, sample after sample, rows of a latent first."""
+    return torch.cat([latent.flatten(1).t() for latent in latents])
 
 
 def check_samples(latents: Sequence[Tensor], prompt_embeds: Sequence[Tensor], timesteps: Tensor) -> None:

@@ -14,13 +14,15 @@ from imagewright.config.pretrain import PretrainConfig, PretrainStage
 from imagewright.config.training import TrainingConfig
 from imagewright.errors import InputError, Problem
 from imagewright.planning.calibration import FORMULA, Calibration, StepShape
-from imagewright.planning.flops import TRAINING_FACTOR, forward_flops, num_parameters
+from imagewright.planning.flops import TRAINING_FACTOR, block_parameters, forward_flops, num_parameters
 
 STRIDE_PX = 16
 SECONDS_PER_DAY = 86400.0
 GIB = 2.0**30
-MOMENT_BYTES = {"adamw": 8.0, "adamw_8bit": 2.0 + 8.0 / 256, "adafactor": 0.0}
+MOMENT_BYTES = {"adamw": 8.0, "adamw_8bit": 2.0 + 8.0 / 256, "adafactor": 0.0, "muon": 8.0}
 """Bytes of optimizer state per weight of a large matrix; a block of 256 weights has two fp32 scales in 8 bits."""
+MOMENTUM_BYTES = 4.0
+"""Bytes per weight of a matrix that Muon updates."""
 
 
 class PlanError(InputError):
@@ -64,7 +66,7 @@ def plan_pretraining(
     parameters = num_parameters(model)
     lines = [
         Line("parameters", f"{parameters:,}", "blocks L (4 h^2 + 3 h f) + norms + shared modulation 6 h^2 + embedders and output"),
-        Line("checkpoint", f"{16 * parameters / GIB:,.1f} GiB", "16 bytes x parameters: fp32 weights, two moments, average"),
+        Line("checkpoint", f"{checkpoint_bytes(model, training) / GIB:,.1f} GiB", "4 bytes x parameters of weights, moments, average"),
     ]
     seconds, total_flops = 0.0, 0.0
     for number, stage in enumerate(pretrain.stages):
@@ -157,7 +159,7 @@ def state_bytes(model: ModelConfig, training: TrainingConfig, num_gpus: int) -> 
     """
     average = 4.0 if training.ema_decay else 0.0
     if training.engine == "torch":
-        return num_parameters(model) * (4.0 + 4.0 + MOMENT_BYTES[training.optimizer] + average)
+        return num_parameters(model) * (4.0 + 4.0 + average) + moment_bytes(model, training)
     weights, sharded = (2.0, 12.0 + average) if training.precision == "bfloat16" else (4.0, 12.0 + average)
     sharded = average if training.offload else sharded
     gradients = 4.0
@@ -165,6 +167,19 @@ def state_bytes(model: ModelConfig, training: TrainingConfig, num_gpus: int) -> 
     whole = (weights if stage < 3 else 0.0) + (gradients if stage < 2 else 0.0)
     shared = sharded + (gradients if stage >= 2 else 0.0) + (weights if stage == 3 else 0.0)
     return num_parameters(model) * (whole + shared / num_gpus)
+
+
+def moment_bytes(model: ModelConfig, training: TrainingConfig) -> float:
+    """Optimizer state of the whole model, [bytes]; Muon keeps one momentum for block matrices, AdamW's two moments elsewhere."""
+    state = num_parameters(model) * MOMENT_BYTES[training.optimizer]
+    if training.optimizer == "muon":
+        state -= model.num_layers * block_parameters(model) * (MOMENT_BYTES["muon"] - MOMENTUM_BYTES)
+    return state
+
+
+def checkpoint_bytes(model: ModelConfig, training: TrainingConfig) -> float:
+    """fp32 weights, optimizer state and, where one is kept, the average, [bytes]."""
+    return num_parameters(model) * (8.0 if training.ema_decay else 4.0) + moment_bytes(model, training)
 
 
 def activation_bytes(model: ModelConfig, training: TrainingConfig, tokens: int) -> float:

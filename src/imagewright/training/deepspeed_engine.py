@@ -43,7 +43,7 @@ class DeepSpeedEngine:
             raise DeepSpeedStartError(Problem("training.engine", f"deepspeed cannot be imported: {error}", "deepspeed", fix)) from error
         self.fragments: Any = utils
         self.trained = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-        groups = parameter_groups(module, config.weight_decay)
+        groups = parameter_groups(module.parameters(), config.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=0.0, betas=config.betas, eps=config.epsilon, fused=not config.offload)
         try:
             self.engine: Any = deepspeed.initialize(model=module, optimizer=optimizer, config=deepspeed_config(config))[0]
@@ -171,7 +171,7 @@ class DeepSpeedEngine:
     def import_state(self, state: dict[str, Tensor]) -> None:
         """Weights, then moments; the shards' optimizer state is created where no step has been taken yet."""
         kinds = split_state(state)
-        check_kinds(kinds, self.config)
+        check_kinds(kinds, self.trained, self.config)
         self.import_weights(kinds.get(WEIGHT, {}))
         self.discard()
         if STEP not in kinds:

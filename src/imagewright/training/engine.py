@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from imagewright.config.training import TrainingConfig
 from imagewright.errors import InputError, Problem
-from imagewright.training.optimizer import build_optimizer, state_kinds
+from imagewright.training.optimizer import build_optimizer, set_learning_rate, state_kinds
 from imagewright.training.world import World
 
 WEIGHT = "weight"
@@ -94,8 +94,7 @@ class TorchEngine:
         """Needs `gradient_norm` before it, which exchanged the gradients."""
         assert self.norm is not None, "gradient_norm comes before step"
         torch.nn.utils.clip_grads_with_norm_(self.trained.values(), self.config.max_grad_norm, self.norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_learning_rate(self.optimizer, learning_rate)
         self.optimizer.step()
         self.discard()
 
@@ -134,7 +133,7 @@ class TorchEngine:
     def import_state(self, state: dict[str, Tensor]) -> None:
         """Weights first, then the optimizer's moments and step counts."""
         kinds = split_state(state)
-        check_kinds(kinds, self.config)
+        check_kinds(kinds, self.trained, self.config)
         self.import_weights(kinds.pop(WEIGHT, {}))
         self.discard()
         self.optimizer.state.clear()
@@ -152,9 +151,10 @@ def split_state(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     return kinds
 
 
-def check_kinds(kinds: Mapping[str, object], config: TrainingConfig) -> None:
-    """Raises EngineStateError when the state is another optimizer's."""
-    foreign = sorted(set(kinds) - state_kinds(config) - {WEIGHT})
+def check_kinds(kinds: Mapping[str, Mapping[str, Tensor]], trained: Mapping[str, Tensor], config: TrainingConfig) -> None:
+    """Raises EngineStateError when the state is another optimizer's; unknown parameters are left to `check_weights`."""
+    kept = [(kind, name) for kind, values in kinds.items() if kind != WEIGHT for name in values if name in trained]
+    foreign = sorted({kind for kind, name in kept if kind not in state_kinds(config, name, trained[name])})
     if foreign:
         rule, fix = f"must be the state of {config.optimizer}", "set training.optimizer to that of the run"
         raise EngineStateError(Problem("checkpoint.optimizer", rule, foreign, fix))

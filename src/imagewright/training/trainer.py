@@ -23,6 +23,7 @@ from imagewright.training.checkpoint import Checkpoint, CheckpointFolder, folder
 from imagewright.training.engine import Engine, build_engine, split_state
 from imagewright.training.guard import Guard, TrainingDivergedError, Verdict
 from imagewright.training.hooks import Hook, StepReport
+from imagewright.training.host_memory import keep_freed_memory
 from imagewright.training.interruption import StopRequest, TrainingInterrupted
 from imagewright.training.method import BatchSource, Method
 from imagewright.training.schedule import LearningRate
@@ -82,6 +83,8 @@ class Trainer:
         self.method, self.loader, self.config, self.plan, self.run, self.hooks = method, loader, config, plan, run, hooks
         self.world = world or World()
         self.folder = folder
+        if self.world.device.type == "cpu":
+            keep_freed_memory()
         torch.manual_seed(plan.seed + self.world.rank)
         self.engines: dict[str, Engine] = {name: build_engine(module, config, self.world) for name, module in method.networks().items()}
         averaged = plan.averaged if config.ema_decay else ()

@@ -6,7 +6,7 @@ import pytest
 
 from imagewright.config import Config, load_recipe
 from imagewright.planning.flops import num_parameters
-from imagewright.planning.pretraining import PlanError, plan_pretraining, state_bytes
+from imagewright.planning.pretraining import PlanError, checkpoint_bytes, plan_pretraining, state_bytes
 
 GIB = 2.0**30
 
@@ -46,6 +46,16 @@ def test_moments_in_8_bits_save_six_bytes_a_parameter() -> None:
     small = plain.model_copy(update={"optimizer": "adamw_8bit"})
     saved = (state_bytes(config.model, plain, 1) - state_bytes(config.model, small, 1)) / count
     assert saved == pytest.approx(6.0 - 8.0 / 256)
+
+
+def test_muon_keeps_four_bytes_a_block_weight_in_memory_and_in_the_checkpoint() -> None:
+    config = released()
+    plain = config.training.model_copy(update={"engine": "torch"})
+    muon = plain.model_copy(update={"optimizer": "muon"})
+    saved = 4 * 36 * (4 * 4096**2 + 3 * 4096 * 12288)
+    assert state_bytes(config.model, plain, 1) - state_bytes(config.model, muon, 1) == saved
+    assert checkpoint_bytes(config.model, plain) == 16 * num_parameters(config.model)
+    assert checkpoint_bytes(config.model, plain) - checkpoint_bytes(config.model, muon) == saved
 
 
 def test_a_plan_that_does_not_fit_is_refused_with_its_numbers() -> None:
