@@ -38,7 +38,7 @@ def pretraining(
     lines = plan_pretraining(
         config.model,
         config.pretrain,
-        config.training,
+        config.pretrain.training_of(config.training),
         gpu=gpu,
         num_gpus=gpus,
         mfu=mfu,

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from imagewright.config.base import Section
 from imagewright.config.batching import BatchingConfig
 from imagewright.config.timesteps import TimestepConfig
+from imagewright.config.training import OptimizerName, TrainingConfig
 
 
 class PretrainStage(Section):
@@ -44,6 +45,10 @@ class PretrainConfig(Section):
 
     stages: tuple[PretrainStage, ...] = Field(default=(PretrainStage(),), min_length=1, max_length=32)
     """Run in order, each from the weights and optimizer state of the one before."""
+    optimizer: OptimizerName | None = None
+    """Optimizer of base training; none takes `training.optimizer`, as every other method does."""
+    muon_learning_rate_ratio: float | None = Field(default=None, gt=0.0, le=100.0)
+    """Muon's learning rate over that of the stages; none takes `training.muon_learning_rate_ratio`."""
     validation_samples: int = Field(default=16, ge=0, le=4096)
     """Samples held out of training for the validation loss (at most a tenth of the data)."""
     validation_bins: int = Field(default=4, ge=1, le=32)
@@ -53,3 +58,8 @@ class PretrainConfig(Section):
     def total_steps(self) -> int:
         """Steps of all stages."""
         return sum(stage.steps for stage in self.stages)
+
+    def training_of(self, training: TrainingConfig) -> TrainingConfig:
+        """`training` with the optimizer of base training. Raises ValueError when the engine cannot run it."""
+        own = {"optimizer": self.optimizer, "muon_learning_rate_ratio": self.muon_learning_rate_ratio}
+        return TrainingConfig.model_validate(training.model_dump() | {name: value for name, value in own.items() if value is not None})

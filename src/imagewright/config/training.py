@@ -10,6 +10,9 @@ from imagewright.config.base import Section
 from imagewright.config.sample_grid import SampleGridConfig
 
 
+OptimizerName = Literal["adamw", "adamw_8bit", "adafactor", "muon"]
+
+
 class TrainingConfig(Section):
     """How any method is trained. Steps, batches and learning rates belong to the method's own section."""
 
@@ -23,7 +26,7 @@ class TrainingConfig(Section):
     """Keeps optimizer state in host memory (deepspeed engine)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of forward and backward; master weights and optimizer state are fp32 in both."""
-    optimizer: Literal["adamw", "adamw_8bit", "adafactor", "muon"] = "adamw"
+    optimizer: OptimizerName = "adamw"
     """State per weight: `adamw` 8 bytes, `adamw_8bit` 2 (moments in 8 bits), `adafactor` almost none (row and column means of squares).
     `muon` orthogonalises the updates of the matrices inside the blocks (4 bytes a weight) and runs AdamW on every other parameter."""
     muon_learning_rate_ratio: float = Field(default=1.0, gt=0.0, le=100.0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, ValidationError, model_validator
 
 from imagewright.config.aes import AesConfig
 from imagewright.config.alignment import AlignmentConfig
@@ -82,3 +84,12 @@ class Config(Section):
     """Where `--on kfp` runs."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """How models are sampled and scored."""
+
+    @model_validator(mode="after")
+    def check_pretraining(self) -> Self:
+        """Refuses an optimizer of base training that the engine, or another setting of `training`, rules out."""
+        try:
+            self.pretrain.training_of(self.training)
+        except ValidationError as error:
+            raise ValueError(f"pretrain: {error.errors()[0]['msg']}") from error
+        return self

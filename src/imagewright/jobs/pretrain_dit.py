@@ -26,7 +26,7 @@ def run(context: JobContext) -> Outcome:
     settings = Pretraining(
         model=config.model,
         pretrain=config.pretrain,
-        training=config.training,
+        training=config.pretrain.training_of(config.training),
         latents=context.input_path("latents"),
         work=context.work,
         seed=context.seed,
