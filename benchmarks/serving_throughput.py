@@ -25,7 +25,7 @@ from serving_peer import write_bundle
 from imagewright.diffusion.sampler import sample
 from imagewright.models.vae import decode
 from imagewright.serving.bundle import Bundle, load_bundle
-from imagewright.serving.engine import to_bytes
+from imagewright.serving.decoding import to_bytes
 
 OURS, PEER = 18431, 18432
 WARM_UP = 24
