@@ -28,14 +28,20 @@ from imagewright.models.dit import ErnieImageDiT
 from imagewright.models.vae import build_vae, save_vae, set_statistics
 from imagewright.serving.bundle import export_bundle
 
+DEMO = ModelConfig(in_channels=64, out_channels=64, text_in_dim=384)
+"""The demo's shape: 6 million parameters."""
+SMALL = DEMO.model_copy(
+    update={"hidden_size": 64, "num_layers": 2, "num_attention_heads": 2, "ffn_hidden_size": 128, "rope_axes_dim": (8, 12, 12)}
+)
 
-def write_bundle(folder: Path, seed: int = 0) -> Path:
-    """A bundle of the demo's shape (6 million parameters, stride 8) with random weights; no parameter is left zero."""
+
+def write_bundle(folder: Path, seed: int = 0, shape: ModelConfig = DEMO) -> Path:
+    """A bundle with stride 8 and random weights; no parameter is left zero."""
     torch.manual_seed(seed)
     vae = build_vae(VaeConfig(block_out_channels=(16, 32, 48), latent_channels=16, norm_num_groups=8))
     set_statistics(vae, [torch.rand(16, 3, 32, 32) * 2 - 1 for _ in range(4)])
     save_vae(vae, folder / "parts" / "vae")
-    model = ErnieImageDiT(ModelConfig(in_channels=64, out_channels=64, text_in_dim=384))
+    model = ErnieImageDiT(shape)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.startswith(("adaLN_modulation", "final_linear")):
