@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from serving_load import Answer, Request, closed_loop, machine, mixed_requests, rate_of, server, verdict
-from serving_peer import SMALL, write_bundle
+from serving_peer import write_bundle
 
 from imagewright.diffusion.sampler import sample
 from imagewright.models.vae import decode
@@ -97,7 +97,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     lines = [machine(options.threads)]
     with tempfile.TemporaryDirectory() as scratch:
-        folder = options.bundle or write_bundle(Path(scratch), shape=SMALL)
+        folder = options.bundle or write_bundle(Path(scratch), small=True)
         command = ["-m", "imagewright.cli.main", "serve", "--bundle", str(folder), "--port", str(PORT)]
         with server(command, PORT, options.threads):
             lines += exactness(load_bundle(folder), options.requests, options.concurrency)

@@ -155,7 +155,7 @@ def transformers_answerer(section: QuestionJudgeConfig) -> ModelAnswerer:
 
 def digest_of_model(model: str) -> str:
     """SHA-256 over the instruction and names and bytes of the files in a model's folder; of the name alone for a hub id."""
-    hasher = hashlib.sha256(f"{model}\0{INSTRUCTION}".encode())
+    hasher = hashlib.sha256(f"transformers\0{model}\0{INSTRUCTION}".encode())
     folder = Path(model)
     for path in sorted(path for path in folder.glob("*") if path.is_file()) if folder.is_dir() else ():
         with path.open("rb") as file:
