@@ -112,22 +112,19 @@ class EffLite3:
         return np.stack(found)
 
 
-def compare_distributions(
-    real: NDArray[np.uint8], generated: NDArray[np.uint8], features: EffLite3, copies: int = 1, resamples: int = 2000
-) -> list[Score]:
-    """Frechet distance, precision and recall, each named after the feature network, with intervals.
+def compare_distributions(real: Features, generated: Features, copies: int = 1, resamples: int = 2000) -> list[Score]:
+    """Frechet distance, precision and recall of features [N, D] and [P * copies, D], named after their network, with intervals.
 
     generated: `copies` images of every prompt, one prompt after the other; its intervals resample prompts. The intervals of precision and
     recall resample the points and keep the manifold they are held against.
     """
     prompts = len(generated) // copies
-    first, second = features(real), features(generated[: prompts * copies])
-    precision = bootstrap(covered(second, first).reshape(prompts, copies).mean(axis=1).tolist(), resamples)
-    recall = bootstrap(covered(first, second).tolist(), resamples)
-    distance = frechet_interval(first, second, copies, resamples)
+    precision = bootstrap(covered(generated, real).reshape(prompts, copies).mean(axis=1).tolist(), resamples)
+    recall = bootstrap(covered(real, generated).tolist(), resamples)
+    distance = frechet_interval(real, generated, copies, resamples)
     found = ((DISTANCE, "fd", distance), (SUITE, "precision", precision), (SUITE, "recall", recall))
     return [
-        Score(suite=suite, split="", task=f"{name}_{FEATURES}", num_prompts=prompts, num_images=len(second), **asdict(interval))
+        Score(suite=suite, split="", task=f"{name}_{FEATURES}", num_prompts=prompts, num_images=len(generated), **asdict(interval))
         for suite, name, interval in found
     ]
 
@@ -141,11 +138,12 @@ def distribution_measure(config: EvaluationConfig, real: NDArray[np.uint8]) -> C
     if not count:
         return lambda _: []
     features = EffLite3()
+    known = features(real[:count])
 
     def measure(images: NDArray[np.uint8]) -> list[Score]:
         by_prompt = images.reshape(-1, copies, *images.shape[1:])
         wanted = min(len(by_prompt), -(-count // copies))
         chosen = by_prompt[np.linspace(0, len(by_prompt) - 1, wanted).round().astype(int)]
-        return compare_distributions(real[:count], chosen.reshape(-1, *images.shape[1:]), features, copies, resamples)
+        return compare_distributions(known, features(chosen.reshape(-1, *images.shape[1:])), copies, resamples)
 
     return measure

@@ -40,7 +40,8 @@ def test_scores_carry_the_name_of_the_feature_network() -> None:
     rng = np.random.default_rng(0)
     flat = np.repeat(rng.integers(0, 255, (6, 1, 1, 3), dtype=np.uint8), 32, axis=1).repeat(32, axis=2)
     noise = rng.integers(0, 255, (6, 32, 32, 3), dtype=np.uint8)
-    measured = {score.task: score for score in compare_distributions(flat, noise, EffLite3(), copies=2, resamples=100)}
+    features = EffLite3()
+    measured = {score.task: score for score in compare_distributions(features(flat), features(noise), copies=2, resamples=100)}
     assert set(measured) == {"fd_EffLite3", "precision_EffLite3", "recall_EffLite3"}
     assert measured["fd_EffLite3"].value > 0
     assert all(score.low <= score.value <= score.high for score in measured.values())

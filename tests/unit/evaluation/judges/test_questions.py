@@ -99,16 +99,12 @@ def test_configuration_names_the_answerer() -> None:
 
 
 def test_a_transformers_model_is_shown_the_image_and_its_words_are_read(tmp_path: Path) -> None:
-    black, white = np.zeros((20, 30, 3), np.uint8), np.full((20, 30, 3), 255, np.uint8)
+    image = np.full((20, 30, 3), 255, np.uint8)
     agreeing = answerer_of(QuestionJudgeConfig(kind="transformers", model=str(write_tiny_vlm(tmp_path / "yes", ["yes"]))))
-    assert agreeing(white, QUESTIONS[0]) is True
-    free = answerer_of(QuestionJudgeConfig(kind="transformers", model=str(write_tiny_vlm(tmp_path / "free", ["yes", "no"]))))
-    assert isinstance(free, ModelAnswerer)
-    assert {free(image, question) for image in (black, white) for question in QUESTIONS} <= {True, False}
-    assert free.say(black, "Look") == free.say(black, "Look")
+    assert agreeing(image, QUESTIONS[0]) is True
     vague = answerer_of(QuestionJudgeConfig(kind="transformers", model=str(write_tiny_vlm(tmp_path / "vague", ["perhaps"]))))
     with pytest.raises(JudgeFailed, match="neither yes nor no"):
-        vague(white, QUESTIONS[0])
+        vague(image, QUESTIONS[0])
 
 
 def test_other_weights_of_the_same_size_are_another_judge(tmp_path: Path) -> None:
