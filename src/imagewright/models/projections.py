@@ -34,7 +34,7 @@ def join_weights(layers: Sequence[nn.Linear]) -> None:
     Moving or copying a layer afterwards parts them again, which costs the copy and nothing else.
     """
     joined = torch.cat([layer.weight.detach() for layer in layers])
-    for layer, part in zip(layers, joined.split([layer.out_features for layer in layers]), strict=True):
+    for layer, part in zip(layers, torch.split(joined, [layer.out_features for layer in layers]), strict=True):
         layer.weight = nn.Parameter(part, requires_grad=False)
 
 
