@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from PIL import Image
@@ -159,9 +159,9 @@ def change_one(scene: Scene, rng: np.random.Generator) -> ObjectTruth:
     return ObjectTruth((*truth.include[:-1], replace(last, name=names[int(rng.integers(len(names)))])))
 
 
-def tried_tasks(cards: dict[str, JudgeCard]) -> dict[str, Any]:
+def tried_tasks(cards: dict[str, JudgeCard]) -> dict[str, str]:
     """Task -> why its judge is refused, for those that are. Counting, position and colours need the objects themselves too."""
-    refused = {}
+    refused: dict[str, str] = {}
     for kind, tasks in TASKS_OF_KIND.items():
         reason = cards[kind].refused or (cards["objects"].refused if kind != "objects" else "")
         refused |= dict.fromkeys(tasks, reason) if reason else {}
