@@ -89,6 +89,8 @@ class Connection:
         body = request.body()
         started = time.monotonic()
         try:
+            if self.reader is not None and self.reader.at_eof():
+                self.close()  # the server ended an idle connection
             if self.writer is None:
                 self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 24)
             assert self.reader is not None

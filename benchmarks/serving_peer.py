@@ -18,6 +18,7 @@ import torch
 import uvicorn
 from diffusers import ErnieImagePipeline
 from fastapi import FastAPI, Request, Response
+from transformers import AutoTokenizer, BertConfig, BertModel
 
 from imagewright.config.model import ModelConfig
 from imagewright.config.serving import ServingConfig
@@ -25,25 +26,51 @@ from imagewright.config.text_encoder import TextEncoderConfig
 from imagewright.config.vae import VaeConfig
 from imagewright.models.diffusers_adapter import save_transformer
 from imagewright.models.dit import ErnieImageDiT
+from imagewright.models.text_encoder import packaged_minilm
 from imagewright.models.vae import build_vae, save_vae, set_statistics
 from imagewright.serving.bundle import export_bundle
 
+DEMO = ModelConfig(in_channels=64, out_channels=64, text_in_dim=384)
+"""The demo's shape: 6 million parameters."""
+SMALL = ModelConfig(
+    in_channels=16,
+    out_channels=16,
+    text_in_dim=48,
+    hidden_size=48,
+    num_layers=2,
+    num_attention_heads=2,
+    ffn_hidden_size=96,
+    rope_axes_dim=(8, 8, 8),
+)
+"""For questions that are not about speed."""
 
-def write_bundle(folder: Path, seed: int = 0) -> Path:
-    """A bundle of the demo's shape (6 million parameters, stride 8) with random weights; no parameter is left zero."""
+
+def write_bundle(folder: Path, seed: int = 0, small: bool = False) -> Path:
+    """A bundle with stride 8 and random weights; no parameter is left zero."""
     torch.manual_seed(seed)
-    vae = build_vae(VaeConfig(block_out_channels=(16, 32, 48), latent_channels=16, norm_num_groups=8))
+    shape = VaeConfig(block_out_channels=(8, 8, 16) if small else (16, 32, 48), latent_channels=4 if small else 16, norm_num_groups=8)
+    vae = build_vae(shape)
     set_statistics(vae, [torch.rand(16, 3, 32, 32) * 2 - 1 for _ in range(4)])
     save_vae(vae, folder / "parts" / "vae")
-    model = ErnieImageDiT(ModelConfig(in_channels=64, out_channels=64, text_in_dim=384))
+    model = ErnieImageDiT(SMALL if small else DEMO)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.startswith(("adaLN_modulation", "final_linear")):
                 parameter.normal_(0, 0.05)
     save_transformer(model, folder / "parts" / "transformer")
+    encoder = write_small_encoder(folder / "parts" / "text") if small else TextEncoderConfig()
     serving = ServingConfig(num_steps=8, default_size_px=32)
-    export_bundle(folder / "parts" / "transformer", folder / "parts" / "vae", TextEncoderConfig(), serving, folder / "bundle")
+    export_bundle(folder / "parts" / "transformer", folder / "parts" / "vae", encoder, serving, folder / "bundle")
     return folder / "bundle"
+
+
+def write_small_encoder(folder: Path) -> TextEncoderConfig:
+    """A text encoder of two random layers with the packaged tokenizer."""
+    tokenizer = AutoTokenizer.from_pretrained(packaged_minilm())
+    tokenizer.save_pretrained(folder)
+    sizes = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2}
+    BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder)
+    return TextEncoderConfig(kind="transformers", source=str(folder))
 
 
 def draw(pipeline: Any, lock: Lock, fields: dict[str, Any]) -> bytes:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from imagewright.config.base import Section
 
-SuiteName = Literal["longtext", "oneig", "dpg", "aes", "human"]
+SuiteName = Literal["geneval_coco", "longtext", "oneig", "dpg", "aes", "human"]
 
 
 class BenchmarkFile(Section):
@@ -84,7 +84,11 @@ class EvaluationConfig(Section):
     """Suites beside the composed scenes, each with judges of its own. aes needs the aesthetic model as an input, human a database."""
     suite_prompts: int = Field(default=8, ge=2)
     """Prompts of each task of a further suite, where it makes its own."""
-    benchmarks: dict[Literal["longtext", "oneig", "dpg"], BenchmarkFile] = Field(default_factory=dict)
+    geneval_per_task: int = Field(default=0, ge=0)
+    """Prompts of each task of geneval_coco, where it makes its own; 0 asks all 553."""
+    detector_trial: BenchmarkFile | None = None
+    """Labelled pictures the detector of geneval_coco is tried on: JSON lines with `image`, `class` and `colour`. Untried, it is refused."""
+    benchmarks: dict[Literal["geneval_coco", "longtext", "oneig", "dpg"], BenchmarkFile] = Field(default_factory=dict)
     """Prompt files of benchmarks the user has; they replace the suite's own prompts, after a check against the training captions."""
     question_judge: QuestionJudgeConfig = QuestionJudgeConfig()
     """Who answers the questions of dpg and oneig."""
@@ -104,6 +108,8 @@ class EvaluationConfig(Section):
             raise ValueError("suites names one twice")
         if ("human" in self.suites) != (self.human is not None):
             raise ValueError("the suite human and the section human belong together")
+        if self.detector_trial is not None and "geneval_coco" not in self.suites:
+            raise ValueError("detector_trial is given for the suite geneval_coco, which suites does not name")
         if unused := sorted(set(self.benchmarks) - set(self.suites)):
             raise ValueError(f"benchmarks names {', '.join(unused)}, which suites does not")
         return self

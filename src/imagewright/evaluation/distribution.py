@@ -5,6 +5,8 @@ The name carries the feature network: only Inception's distance is called FID, a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,22 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.spatial.distance import cdist
 
+from imagewright.config.evaluation import EvaluationConfig
 from imagewright.errors import InputError, Problem
+from imagewright.evaluation.results import Score
+from imagewright.evaluation.statistics import Interval, bootstrap
 
 FEATURES = "EffLite3"
 MODEL_FILE = "models/efficientnet_lite3.tflite"
 FEATURE_TENSOR = 241
 """`head/Squeeze1` of the packaged EfficientNet-Lite3: 1,280 pooled ImageNet features."""
 INPUT_PX = 280
+SUITE = "distribution"
+DISTANCE = "distance"
+"""A suite of its own: precision and recall end at 1, a distance nowhere."""
+MAX_DISTANCE_RESAMPLES = 100
+"""A standard error needs few draws, and each is a singular value decomposition."""
+NORMAL_QUANTILE = 1.96
 
 Features = NDArray[np.float64]
 
@@ -44,16 +55,31 @@ def reduced(features: Features) -> Features:
     return np.asarray(np.linalg.qr(features, mode="r")) if len(features) > features.shape[1] else features
 
 
-def precision_recall(real: Features, generated: Features, neighbours: int = 3) -> tuple[float, float]:
-    """Share of generated inside the real manifold, and of real inside the generated one (Kynkaanniemi et al., 2019)."""
-    return covered(generated, real, neighbours), covered(real, generated, neighbours)
+def frechet_interval(real: Features, generated: Features, copies: int, resamples: int, seed: int = 0) -> Interval:
+    """Frechet distance of features [N, D] and [P * copies, D] with value -+ 1.96 bootstrap standard errors.
+
+    Real images and prompts are resampled. A percentile interval would lie above the value: a draw with repeats spans fewer directions than
+    the sample, and that alone raises the distance. The spread of the draws is what counts (Efron and Tibshirani, 1993, chapter 13).
+    """
+    rng, value = np.random.default_rng(seed), frechet_distance(real, generated)
+    prompts = len(generated) // copies
+    draws = []
+    for _ in range(min(resamples, MAX_DISTANCE_RESAMPLES)):
+        chosen = rng.integers(0, prompts, prompts)[:, None] * copies + np.arange(copies)
+        draws.append(frechet_distance(real[rng.integers(0, len(real), len(real))], generated[chosen.ravel()]))
+    half = NORMAL_QUANTILE * float(np.std(draws, ddof=1))
+    return Interval(value, max(0.0, value - half), value + half)
 
 
-def covered(points: Features, manifold: Features, neighbours: int) -> float:
-    """Share of points within the k-th neighbour distance of at least one point of the manifold."""
+def covered(points: Features, manifold: Features, neighbours: int = 3) -> NDArray[np.float64]:
+    """1 for every point [N] within the k-th neighbour distance of at least one point of the manifold, else 0.
+
+    The mean is precision for generated points in the real manifold, and recall for real points in the generated one (Kynkaanniemi et
+    al., 2019).
+    """
     assert len(manifold) > neighbours, "a manifold needs more points than neighbours"
     radii = np.sort(cdist(manifold, manifold), axis=1)[:, neighbours]
-    return float((cdist(points, manifold) <= radii[None, :]).any(axis=1).mean())
+    return np.asarray((cdist(points, manifold) <= radii[None, :]).any(axis=1), dtype=np.float64)
 
 
 class EffLite3:
@@ -86,8 +112,38 @@ class EffLite3:
         return np.stack(found)
 
 
-def compare_distributions(real: NDArray[np.uint8], generated: NDArray[np.uint8], features: EffLite3) -> dict[str, float]:
-    """Frechet distance, precision and recall, each named after the feature network."""
-    first, second = features(real), features(generated)
-    precision, recall = precision_recall(first, second)
-    return {f"fd_{FEATURES}": frechet_distance(first, second), f"precision_{FEATURES}": precision, f"recall_{FEATURES}": recall}
+def compare_distributions(real: Features, generated: Features, copies: int = 1, resamples: int = 2000) -> list[Score]:
+    """Frechet distance, precision and recall of features [N, D] and [P * copies, D], named after their network, with intervals.
+
+    generated: `copies` images of every prompt, one prompt after the other; its intervals resample prompts. The intervals of precision and
+    recall resample the points and keep the manifold they are held against.
+    """
+    prompts = len(generated) // copies
+    precision = bootstrap(covered(generated, real).reshape(prompts, copies).mean(axis=1).tolist(), resamples)
+    recall = bootstrap(covered(real, generated).tolist(), resamples)
+    distance = frechet_interval(real, generated, copies, resamples)
+    found = ((DISTANCE, "fd", distance), (SUITE, "precision", precision), (SUITE, "recall", recall))
+    return [
+        Score(suite=suite, split="", task=f"{name}_{FEATURES}", num_prompts=prompts, num_images=len(generated), **asdict(interval))
+        for suite, name, interval in found
+    ]
+
+
+def distribution_measure(config: EvaluationConfig, real: NDArray[np.uint8]) -> Callable[[NDArray[np.uint8]], list[Score]]:
+    """Images of all prompts -> how far they lie from `real` [N, H, W, 3]; measures nothing when distribution_images is 0.
+
+    Both sides have about distribution_images images; the prompts are spread evenly, because they come sorted by task.
+    """
+    count, copies, resamples = config.distribution_images, config.images_per_prompt, config.bootstrap_resamples
+    if not count:
+        return lambda _: []
+    features = EffLite3()
+    known = features(real[:count])
+
+    def measure(images: NDArray[np.uint8]) -> list[Score]:
+        by_prompt = images.reshape(-1, copies, *images.shape[1:])
+        wanted = min(len(by_prompt), -(-count // copies))
+        chosen = by_prompt[np.linspace(0, len(by_prompt) - 1, wanted).round().astype(int)]
+        return compare_distributions(known, features(chosen.reshape(-1, *images.shape[1:])), copies, resamples)
+
+    return measure

@@ -86,6 +86,7 @@ class ModelResult(Section):
     per_prompt: dict[str, float]
     """Prompt id -> share of its images judged right."""
     distribution: dict[str, float] = Field(default_factory=dict)
+    """Only in earlier files: these figures are scores with intervals now, of the suites `distribution` and `distance`."""
     further: dict[str, dict[str, float]] = Field(default_factory=dict)
     """Suite -> prompt id -> score, of the suites beside the composed scenes."""
     failed_verdicts: dict[str, dict[str, int]] = Field(default_factory=dict)

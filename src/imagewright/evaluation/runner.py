@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from imagewright.evaluation.benchmarks.context import SuiteContext
 from imagewright.evaluation.benchmarks.human import Answers, human_scores, read_answers
 from imagewright.evaluation.benchmarks.suite import Suite, judge_suite, score_suite
 from imagewright.evaluation.calibration import calibrate, require_trustworthy
-from imagewright.evaluation.distribution import EffLite3, compare_distributions
+from imagewright.evaluation.distribution import DISTANCE, distribution_measure
+from imagewright.evaluation.distribution import SUITE as DISTRIBUTION
 from imagewright.evaluation.enhancement import Enhancement, EnhancerInput, enhance_prompts
 from imagewright.evaluation.generation import GenerationCache, Generator, SamplerSettings, generate, load_generator
 from imagewright.evaluation.grid import write_grid
@@ -82,14 +83,15 @@ def evaluate(
     forms = read_answers(config.human) if config.human is not None else {}
     asked = enhanced_prompts(prompts, config.enhanced_prompts_per_task)
     enhancement = enhance_prompts(enhancer, [prompt.text for prompt in asked], text_encoder, config) if enhancer else None
-    measure = distribution_measure(config, scenes)
+    measure = distribution_measure(config, scenes.images)
     easel = Easel(config, vae, text_encoder, cache, seed)
     shown = choose_shown(asked if enhancement else prompts, config.grid_prompts)
     rows, columns = [], []
     for model in models:
         generator = load_generator(model.payload, model.weights_digest, vae, text_encoder, config.batch_size)
         images, plain = evaluate_model(easel, model, generator, prompts)
-        rows.append(add_suites(easel, model, generator, plain.model_copy(update={"distribution": measure(images)}), suites, forms))
+        plain = plain.model_copy(update={"scores": [*plain.scores, *measure(images)]})
+        rows.append(add_suites(easel, model, generator, plain, suites, forms))
         columns.append([images[at(prompts, prompt) * config.images_per_prompt] for prompt in shown])
         if enhancement is not None:
             images, enhanced = evaluate_model(easel, model, generator, asked, enhancement)
@@ -119,15 +121,6 @@ def held_out_scenes(config: EvaluationConfig, curated: Path, seed: int) -> Pixel
 def texts_of(prompts: Sequence[SuitePrompt]) -> dict[str, str]:
     """Prompt id -> text."""
     return {prompt.prompt_id: prompt.text for prompt in prompts}
-
-
-def distribution_measure(config: EvaluationConfig, scenes: PixelSet) -> Callable[[NDArray[np.uint8]], dict[str, float]]:
-    """Images -> how far they lie from held-out scenes; measures nothing when distribution_images is 0."""
-    count = config.distribution_images
-    if not count:
-        return lambda _: {}
-    features = EffLite3()
-    return lambda images: compare_distributions(scenes.images[:count], images[:count], features)
 
 
 def enhanced_prompts(prompts: Sequence[SuitePrompt], per_task: int) -> list[SuitePrompt]:
@@ -282,8 +275,8 @@ def metrics_of(results: Results) -> dict[str, float]:
             metrics |= {f"eval/{suite}/{score.task}": score.value} if headline else {}
             if headline and score.task in TOTALS:
                 metrics |= {f"eval/{suite}/{score.task}_low": score.low, f"eval/{suite}/{score.task}_high": score.high}
-            metrics |= {f"eval/{suite}_{name}/{score.task}": score.value} if score.task in TOTALS else {}
-        metrics |= {f"eval/distribution_{name}/{key}": value for key, value in row.distribution.items()}
+            every = score.task in TOTALS or score.suite in (DISTRIBUTION, DISTANCE)
+            metrics |= {f"eval/{suite}_{name}/{score.task}": score.value} if every else {}
         if row.enhancer:
             metrics[f"eval/enhancer_{row.lineage}/fallbacks"] = row.enhancer_fallbacks
     assert results.judge.ceiling_through_vae is not None, "the scene judge is tried through the autoencoder"

@@ -12,6 +12,11 @@ from imagewright.evaluation.results import JudgeCard, ModelResult
 from imagewright.evaluation.statistics import Interval, PairedComparison
 
 TOTALS = ("overall", "total")
+TITLES = {
+    "distance": "distance, distribution of images against held-out scenes; lower is nearer",
+    "distribution": "distribution of images against held-out scenes",
+}
+"""Groups whose suite's name says too little."""
 MIN_SCALE = 0.05
 """Smallest half width of a difference bar, so that noise does not look like a result."""
 
@@ -62,7 +67,8 @@ def score_groups(rows: Sequence[ScoreRow]) -> list[dict[str, Any]]:
     for (suite, split), members in groupby(rows, key=lambda row: (row.suite, row.split)):
         chosen = list(members)
         end = max([1.0, *(value.high for row in chosen for value in row.values if value)])
-        groups.append({"title": f"{suite}, {split} prompts" if split else suite, "rows": chosen, "end": end})
+        title = TITLES.get(suite, suite)
+        groups.append({"title": f"{title}, {split} prompts" if split else title, "rows": chosen, "end": end})
     return groups
 
 

@@ -17,7 +17,7 @@ from imagewright.models.attention import SelfAttention
 from imagewright.models.kernels import GatedGeluFunction
 from imagewright.models.modulation import FinalNorm, ModulatedRMSNorm, TimestepEmbedding, add_gated
 from imagewright.models.packing import Layout, Pack
-from imagewright.models.projections import project_together
+from imagewright.models.projections import join_weights, project_together
 from imagewright.models.rope import rotary_tables
 
 
@@ -148,6 +148,14 @@ class ErnieImageDiT(nn.Module):
         """Recomputes every `every`-th block in the backward pass instead of keeping its activations; 0 keeps all, 1 recomputes all."""
         assert every >= 0, "checkpointing interval counts blocks"
         self.checkpoint_every = every
+
+    def join_projections(self) -> None:
+        """Freezes the layers that share an input and lays their weights side by side, for serving: a step then copies no weights."""
+        for block in self.layers:
+            assert isinstance(block, Block)
+            attention, mlp = block.self_attention, block.mlp
+            join_weights((attention.to_q, attention.to_k, attention.to_v))
+            join_weights((mlp.gate_proj, mlp.up_proj))
 
     def compile_blocks(self, **options: Any) -> None:
         """Compiles each block with `torch.compile`; one graph serves all blocks because they share their code."""

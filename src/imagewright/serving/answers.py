@@ -12,7 +12,7 @@ from PIL import Image as PILImage
 from PIL.PngImagePlugin import PngInfo
 
 from imagewright.serving.champion import ModelVersion
-from imagewright.serving.engine import Image
+from imagewright.serving.decoding import Image
 from imagewright.serving.requests import CheckedRequest
 
 PROVENANCE_KEY = "imagewright"

@@ -124,6 +124,7 @@ def load_bundle(folder: Path, device: torch.device | str = "cpu", dtype: torch.d
         )
     defaults = read_json(folder / DEFAULTS_FILE) if (folder / DEFAULTS_FILE).exists() else {}
     transformer = load_transformer(folder / "transformer", dtype=dtype, device=device).eval().requires_grad_(False)
+    transformer.join_projections()
     vae = load_vae(folder / "vae", dtype=transformer.dtype).to(device)
     check_packing(vae, transformer.config.in_channels)
     tokenizer = read_json(folder / "tokenizer" / "tokenizer_config.json")

@@ -1,7 +1,8 @@
 """Continuous batching: every denoising step packs all running images, whatever their sizes, steps and guidance.
 
-One thread owns the model. A new image joins at the next step and a finished one leaves, so short requests never wait for long ones.
-An image depends on its own prompt, seed, size and steps only: noise comes from its own generator, and packing mixes nothing.
+One thread owns the transformer. A new image joins at the next step and a finished one leaves for the decoder's thread (`decoding.py`),
+so short requests never wait for long ones. An image depends on its own prompt, seed, size and steps only: noise comes from its own
+generator, and packing mixes nothing.
 """
 
 from __future__ import annotations
@@ -13,20 +14,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from imagewright.diffusion.flow_matching import TIMESTEP_SCALE, euler_step
 from imagewright.diffusion.guidance import guide, needs_guidance
 from imagewright.diffusion.sampler import draw_noise, schedule
 from imagewright.models.packing import Pack, pack_samples
-from imagewright.models.vae import decode
 from imagewright.serving.bundle import Bundle
-
-Image = NDArray[np.uint8]
+from imagewright.serving.decoding import Decoder, Image
 
 
 class QueueFullError(Exception):
@@ -55,7 +53,7 @@ class ImageRequest:
 
 @dataclass
 class Running:
-    """An image between its first and last step."""
+    """An image that waits, or is between its first and last step."""
 
     request: ImageRequest
     future: Future[Image]
@@ -86,7 +84,8 @@ class Engine:
         self.max_queue, self.max_batch_tokens, self.on_done = max_queue, max_batch_tokens, on_done
         self.waiting: deque[Running] = deque()
         self.running: list[Running] = []
-        self.reserved = 0
+        self.reserved = self.decoding = 0
+        self.decoder = Decoder(bundle.vae, max_batch_tokens)
         self.wake = threading.Condition()
         self.draining = False
         self.seconds_per_image = 1.0
@@ -95,8 +94,8 @@ class Engine:
 
     @property
     def load(self) -> int:
-        """Images waiting, running or promised a place."""
-        return len(self.waiting) + len(self.running) + self.reserved
+        """Images waiting, running, being decoded or promised a place."""
+        return len(self.waiting) + len(self.running) + self.decoding + self.reserved
 
     @contextmanager
     def reserve(self, num_images: int) -> Iterator[Callable[[list[ImageRequest]], list[Future[Image]]]]:
@@ -146,16 +145,11 @@ class Engine:
         return not self.thread.is_alive()
 
     def loop(self) -> None:
-        """The thread: admit, step, release, until drained."""
+        """The thread: admit, step, hand over to the decoder, until drained."""
         torch.set_grad_enabled(False)
-        while True:
-            with self.wake:
-                while not self.waiting and not self.running and (self.reserved or not self.draining):
-                    self.wake.wait()
-                if not self.waiting and not self.running:
-                    return
-                self.admit()
+        while self.admit():
             self.step(list(self.running))
+        self.decoder.close()
 
     def step(self, entries: list[Running]) -> None:
         """Advances images together; when that fails, each alone, so that only the one at fault is lost."""
@@ -168,7 +162,15 @@ class Engine:
                 if not entry.future.done():
                     self.step([entry])
 
-    def admit(self) -> None:
+    def admit(self) -> bool:
+        """Waits for work and takes it in; False once drained."""
+        with self.wake:
+            while not self.waiting and not self.running and (self.reserved or not self.draining):
+                self.wake.wait()
+            self.fill()
+            return bool(self.running or self.waiting or self.reserved or not self.draining)
+
+    def fill(self) -> None:
         """Moves waiting images in, in order, while the token budget lasts; one always fits. Cancelled ones are dropped."""
         self.running = [entry for entry in self.running if not entry.future.done()]
         tokens = sum(self.tokens_of(entry) for entry in self.running)
@@ -230,24 +232,30 @@ class Engine:
         return velocities
 
     def release(self, finished: list[Running]) -> None:
-        """Decodes finished images, same sizes together, and hands them out."""
-        by_size: dict[tuple[int, int], list[Running]] = {}
-        for entry in finished:
-            by_size.setdefault(entry.request.size_px, []).append(entry)
-        for entries in by_size.values():
-            latents = torch.stack([entry.latent for entry in entries if entry.latent is not None])
-            pixels = decode(self.bundle.vae, latents.to(self.bundle.vae.dtype))
-            images = to_bytes(pixels)
-            for entry, image in zip(entries, images, strict=True):
-                seconds = time.monotonic() - entry.submitted
-                self.seconds_per_image += 0.1 * (seconds / max(1, self.load) - self.seconds_per_image)
-                if entry.future.set_running_or_notify_cancel():
-                    entry.future.set_result(image)
-                    if self.on_done is not None:
-                        self.on_done(entry.request, seconds)
+        """Hands finished latents to the decoder."""
         done = {id(entry) for entry in finished}
         with self.wake:
             self.running = [entry for entry in self.running if id(entry) not in done]
+            self.decoding += len(finished)
+        for entry in finished:
+            assert entry.latent is not None
+            self.decoder.submit(entry.latent).add_done_callback(partial(self.deliver, entry))
+
+    def deliver(self, entry: Running, decoded: Future[Image]) -> None:
+        """Hands an image, or what went wrong with it, to its request; runs in the decoder's thread."""
+        seconds = time.monotonic() - entry.submitted
+        with self.wake:
+            self.seconds_per_image += 0.1 * (seconds / max(1, self.load) - self.seconds_per_image)
+            self.decoding -= 1
+        error = decoded.exception()
+        if not entry.future.set_running_or_notify_cancel():
+            return
+        if error is not None:
+            entry.future.set_exception(error)
+            return
+        entry.future.set_result(decoded.result())
+        if self.on_done is not None:
+            self.on_done(entry.request, seconds)
 
     def fail(self, entry: Running, error: Exception) -> None:
         """Hands an error to the image's request."""
@@ -255,9 +263,3 @@ class Engine:
             self.running = [other for other in self.running if other is not entry]
         if entry.future.set_running_or_notify_cancel():
             entry.future.set_exception(error)
-
-
-def to_bytes(pixels: Tensor) -> list[Image]:
-    """Images [B, 3, H, W] in -1..1 -> uint8 [H, W, 3] each, rounded as diffusers' image processor does."""
-    scaled = (pixels / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()
-    return list((scaled * 255).round().astype(np.uint8))

@@ -15,7 +15,8 @@ from imagewright.diffusion.sampler import sample
 from imagewright.errors import Problem
 from imagewright.models.vae import decode
 from imagewright.serving.bundle import Bundle, BundleError, empty_prompt, load_bundle
-from imagewright.serving.engine import Image, ImageRequest, to_bytes
+from imagewright.serving.decoding import Image, to_bytes
+from imagewright.serving.engine import ImageRequest
 
 GOLDEN_PROMPT = "a red circle"
 GOLDEN_FILE = "golden.png"

@@ -130,7 +130,7 @@ def test_headline_metrics_are_those_of_the_furthest_stage(results: tuple[Results
 def test_rows_with_enhancer_and_further_suites_stand_beside_the_plain_ones(payloads: Path, curated: Path, tmp_path: Path) -> None:
     save_language_model(load_language_model(EnhancerConfig(max_new_tokens=8)), tmp_path / "enhancer")
     (tmp_path / "out").mkdir()
-    more = {"suites": ("dpg",), "suite_prompts": 2, "enhanced_prompts_per_task": 1, "enhancer_max_tokens": 8}
+    more = {"suites": ("dpg",), "suite_prompts": 2, "distribution_images": 6, "enhanced_prompts_per_task": 1, "enhancer_max_tokens": 8}
     found = evaluate(
         CONFIG.model_copy(update=more),
         [EvaluatedModel("base", payloads / "base", "a" * 64), EvaluatedModel("turbo", payloads / "turbo", "b" * 64)],
@@ -150,7 +150,10 @@ def test_rows_with_enhancer_and_further_suites_stand_beside_the_plain_ones(paylo
     assert "eval/geneval_turbo_enhanced/overall" in metrics_of(found)
     assert len(plain.further["dpg"]) == 2
     assert found.suites[0].judges[0].refused == ""
-    assert "eval/dpg/dense" in metrics_of(found)
+    assert {"eval/dpg/dense", "eval/distance_base/fd_EffLite3", "eval/distribution/recall_EffLite3"} <= metrics_of(found).keys()
+    distance = next(score for score in plain.scores if score.suite == "distance")
+    assert distance.low < distance.value < distance.high
+    assert (distance.num_prompts, distance.num_images) == (3, 6)
     with Image.open(tmp_path / "out" / found.grid) as grid:
         assert grid.width == 4 * 64 + 6
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from imagewright.models.projections import is_plain, project_together
+from imagewright.models.projections import is_plain, join_weights, neighbours, project_together
 
 
 def test_joined_layers_equal_separate_calls() -> None:
@@ -29,3 +29,26 @@ def test_wrapped_biased_and_hooked_layers_are_not_plain() -> None:
     hooked.register_forward_pre_hook(lambda layer, inputs: None)
     assert is_plain(nn.Linear(2, 2, bias=False))
     assert not any(is_plain(layer) for layer in (nn.Linear(2, 2), Adapted(2, 2, bias=False), hooked, nn.Identity()))
+
+
+def test_joined_weights_are_one_view_and_give_the_same_product() -> None:
+    layers, x = [nn.Linear(4, 3, bias=False), nn.Linear(4, 5, bias=False)], torch.randn(6, 4)
+    expected = torch.cat([layer(x) for layer in layers], dim=-1)
+    assert neighbours([layer.weight for layer in layers]) is None
+    join_weights(layers)
+    joined = neighbours([layer.weight for layer in layers])
+    assert joined is not None
+    assert joined.data_ptr() == layers[0].weight.data_ptr()
+    torch.testing.assert_close(project_together(layers, x), expected)
+
+
+def test_trained_moved_and_disordered_weights_are_no_neighbours() -> None:
+    layers, x = [nn.Linear(4, 3, bias=False), nn.Linear(4, 3, bias=False)], torch.randn(6, 4)
+    join_weights(layers)
+    weights = [layer.weight for layer in layers]
+    assert neighbours(weights[::-1]) is None
+    assert neighbours([weights[0], weights[1].clone()]) is None
+    layers[1].weight.requires_grad_(True)
+    assert neighbours([layer.weight for layer in layers]) is None
+    project_together(layers, x).sum().backward()
+    assert layers[1].weight.grad is not None

@@ -139,9 +139,10 @@ def test_of_fifty_promotions_at_once_each_slot_has_one_winner_judged_against_the
     assert all(not decision.passed for decision in decisions if decision.entry is None)
 
 
-def test_of_promotions_of_equals_at_once_exactly_one_wins(store: Store, registry: ModelRegistry) -> None:
-    versions = [make(store, registry, f"model {number}", 0.5) for number in range(12)]
-    with ThreadPoolExecutor(12) as pool:
+@pytest.mark.parametrize("count", [12, pytest.param(50, marks=pytest.mark.e2e)])
+def test_of_promotions_of_equals_at_once_exactly_one_wins(store: Store, registry: ModelRegistry, count: int) -> None:
+    versions = [make(store, registry, f"model {number}", 0.5) for number in range(count)]
+    with ThreadPoolExecutor(count) as pool:
         decisions = list(pool.map(lambda version: Promoter(store, registry).promote(version, STRICT), versions))
     (winner,) = [decision for decision in decisions if decision.entry is not None]
     assert registry.alias("turbo") == winner.candidate.version
@@ -202,3 +203,19 @@ def test_a_damaged_log_is_an_error_not_a_new_champion(store: Store, registry: Mo
     store.put_named("promotions/dpo/3.json", written.data.replace(b'"number": 1', b'"number": 3'))
     with pytest.raises(ModelError, match="misses entries 2"):
         log.entries()
+
+
+def test_a_registry_that_is_down_promotes_nothing_and_says_so(
+    store: Store, registry: ModelRegistry, promoter: Promoter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = (make(store, registry, name) for name in ("one", "two", "three"))
+    promoter.promote(first, OPEN)
+    promoter.promote(second, OPEN)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    gone = Promoter(store, ModelRegistry("http://127.0.0.1:9"))
+    with pytest.raises(ModelError, match="check MLFLOW_TRACKING_URI"):
+        gone.promote(third, STRICT)
+    with pytest.raises(ModelError, match="check MLFLOW_TRACKING_URI"):
+        gone.rollback("turbo")
+    assert [entry.version for entry in PromotionLog(store, "turbo").entries()] == [first.version, second.version]
+    assert registry.alias("turbo") == second.version

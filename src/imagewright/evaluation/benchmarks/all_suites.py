@@ -8,12 +8,14 @@ from imagewright.data.pixels import kept_rows
 from imagewright.evaluation.benchmarks.aes import aes_suite
 from imagewright.evaluation.benchmarks.context import SuiteContext
 from imagewright.evaluation.benchmarks.dpg import dpg_suite
+from imagewright.evaluation.benchmarks.geneval_coco import geneval_coco_suite
 from imagewright.evaluation.benchmarks.longtext import longtext_suite
 from imagewright.evaluation.benchmarks.official import refuse_leaked
 from imagewright.evaluation.benchmarks.oneig import oneig_suite
 from imagewright.evaluation.benchmarks.suite import Suite
 
 MAKERS: Mapping[str, Callable[[SuiteContext], Suite]] = {
+    "geneval_coco": geneval_coco_suite,
     "longtext": longtext_suite,
     "oneig": oneig_suite,
     "dpg": dpg_suite,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -137,7 +136,7 @@ def endpoint_answerer(section: QuestionJudgeConfig) -> ModelAnswerer:
 def transformers_answerer(section: QuestionJudgeConfig) -> ModelAnswerer:
     """Any image-text-to-text model that transformers can load, by path or hub id; code that comes with a model is not run.
 
-    Its digest is of the weights' names and sizes with the instruction.
+    Its digest is of every file in the model's folder, or of the hub id, with the instruction.
     """
 
     @cache
@@ -151,9 +150,17 @@ def transformers_answerer(section: QuestionJudgeConfig) -> ModelAnswerer:
         answer = loaded()(text=[{"role": "user", "content": content}], max_new_tokens=MAX_NEW_TOKENS, return_full_text=False)
         return str(answer[0]["generated_text"])
 
-    folder = Path(section.model)
-    files = sorted((path.name, path.stat().st_size) for path in folder.glob("*") if path.is_file()) if folder.is_dir() else []
-    return ModelAnswerer(section.model, hashlib.sha256(json.dumps([section.model, files, INSTRUCTION]).encode()).hexdigest(), say)
+    return ModelAnswerer(section.model, digest_of_model(section.model), say)
+
+
+def digest_of_model(model: str) -> str:
+    """SHA-256 over the instruction and names and bytes of the files in a model's folder; of the name alone for a hub id."""
+    hasher = hashlib.sha256(f"transformers\0{model}\0{INSTRUCTION}".encode())
+    folder = Path(model)
+    for path in sorted(path for path in folder.glob("*") if path.is_file()) if folder.is_dir() else ():
+        with path.open("rb") as file:
+            hasher.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return hasher.hexdigest()
 
 
 def answerer_of(section: QuestionJudgeConfig) -> SceneAnswerer | ModelAnswerer:

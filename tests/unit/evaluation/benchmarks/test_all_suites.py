@@ -107,6 +107,21 @@ def test_untrained_aesthetic_model_is_refused_and_a_missing_one_is_an_error(cont
     assert "simulated" in suite.card.note
 
 
+def test_a_detector_that_nobody_tried_scores_nothing(context: SuiteContext, tmp_path: Path) -> None:
+    (suite,) = make_suites(with_settings(context, suites=("geneval_coco",), geneval_per_task=2))
+    assert len(suite.prompts) == 12
+    assert set(suite.card.refused) == set(suite.tasks)
+    assert "not tried" in suite.card.refused["single"]
+    assert suite.judged_prompts() == ()
+    text = '{"tag": "single_object", "prompt": "a photo of a cat", "include": [{"class": "cat", "count": 1}]}'
+    (tmp_path / "own.jsonl").write_text(text)
+    file = {"path": str(tmp_path / "own.jsonl"), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    (own,) = make_suites(with_settings(context, suites=("geneval_coco",), benchmarks={"geneval_coco": file}))
+    assert ([prompt.text for prompt in own.prompts], own.card.source) == (["a photo of a cat"], file["sha256"])
+    with pytest.raises(ValueError, match="detector_trial"):
+        EvaluationConfig.model_validate({"detector_trial": file})
+
+
 def test_every_dimension_of_oneig_has_prompts(context: SuiteContext) -> None:
     prompts = own_prompts(context, ("flat", "dark"))
     assert {prompt.task for prompt in prompts} == {"alignment", "text", "reasoning", "style", "diversity"}

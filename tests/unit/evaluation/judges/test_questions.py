@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pytest
 from fixtures.chat_server import chat_server, said
+from fixtures.tiny_vlm import write_tiny_vlm
 
 from imagewright.config.evaluation import QuestionJudgeConfig
 from imagewright.evaluation.judges.questions import (
@@ -94,3 +96,23 @@ def test_configuration_names_the_answerer() -> None:
     assert local.digest != remote.digest
     with pytest.raises(ValueError, match="endpoint must be given"):
         QuestionJudgeConfig(kind="openai", model="m")
+
+
+def test_a_transformers_model_is_shown_the_image_and_its_words_are_read(tmp_path: Path) -> None:
+    image = np.full((20, 30, 3), 255, np.uint8)
+    agreeing = answerer_of(QuestionJudgeConfig(kind="transformers", model=str(write_tiny_vlm(tmp_path / "yes", ["yes"]))))
+    assert agreeing(image, QUESTIONS[0]) is True
+    vague = answerer_of(QuestionJudgeConfig(kind="transformers", model=str(write_tiny_vlm(tmp_path / "vague", ["perhaps"]))))
+    with pytest.raises(JudgeFailed, match="neither yes nor no"):
+        vague(image, QUESTIONS[0])
+
+
+def test_other_weights_of_the_same_size_are_another_judge(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    section = QuestionJudgeConfig(kind="transformers", model=str(folder))
+    digests = set()
+    for content in (b"a" * 64, b"b" * 64):
+        (folder / "model.safetensors").write_bytes(content)
+        digests.add(answerer_of(section).digest)
+    assert len(digests) == 2
