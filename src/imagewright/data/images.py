@@ -50,27 +50,15 @@ class ImageHeader:
     height: int
     mode: str
     num_frames: int
+    luminance_steps: tuple[int, ...] = ()
+    """The 64 luminance quantisation steps of a JPEG; empty for other formats."""
 
 
 def read_header(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> ImageHeader:
     """Reads an image's header. Raises BadImage: empty, too_many_bytes, unknown_format, broken, too_many_pixels, animated."""
-    if not data:
-        raise BadImage("empty")
-    if len(data) > limits.max_bytes:
-        raise BadImage("too_many_bytes", f"{len(data)} > {limits.max_bytes}")
+    check_size(data, limits)
     with open_image(data) as image:
-        width, height = image.size
-        if width * height > limits.max_pixels or max(width, height) > limits.max_side_px:
-            raise BadImage("too_many_pixels", f"{width}x{height}")
-        if width < 1 or height < 1:
-            raise BadImage("broken", "no pixels")
-        try:
-            num_frames = int(getattr(image, "n_frames", 1))
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise BadImage("broken", str(error)) from error
-        if num_frames > 1:
-            raise BadImage("animated", f"{num_frames} frames")
-        return ImageHeader(str(image.format), width, height, image.mode, num_frames)
+        return header_of(image, limits)
 
 
 def decode_rgb(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS, *, max_side_px: int | None = None) -> np.ndarray:
@@ -79,17 +67,48 @@ def decode_rgb(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS, *, max_side_p
     max_side_px: a JPEG may be decoded smaller, but not below this side. Raises BadImage with the reasons of read_header, plus
     broken (cut or damaged data) and too_slow.
     """
-    read_header(data, limits)
+    return decode_with_header(data, limits, max_side_px=max_side_px)[1]
+
+
+def decode_with_header(data: bytes, limits: DecodeLimits, *, max_side_px: int | None = None) -> tuple[ImageHeader, np.ndarray]:
+    """What `read_header` and `decode_rgb` return, from one opening of the file."""
+    check_size(data, limits)
     with open_image(data) as image:
+        header = header_of(image, limits)
         if max_side_px is not None:
             image.draft("RGB", (max_side_px, max_side_px))
         try:
             with deadline(limits.max_seconds):
-                return to_rgb(image)
+                return header, to_rgb(image)
         except TimeoutError as error:
             raise BadImage("too_slow", f"over {limits.max_seconds} s") from error
         except (OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError) as error:
             raise BadImage("broken", str(error)) from error
+
+
+def check_size(data: bytes, limits: DecodeLimits) -> None:
+    """Refuses a file for its number of bytes alone. Raises BadImage: empty, too_many_bytes."""
+    if not data:
+        raise BadImage("empty")
+    if len(data) > limits.max_bytes:
+        raise BadImage("too_many_bytes", f"{len(data)} > {limits.max_bytes}")
+
+
+def header_of(image: Image.Image, limits: DecodeLimits) -> ImageHeader:
+    """Header of an opened image within limits. Raises BadImage: broken, too_many_pixels, animated."""
+    width, height = image.size
+    if width * height > limits.max_pixels or max(width, height) > limits.max_side_px:
+        raise BadImage("too_many_pixels", f"{width}x{height}")
+    if width < 1 or height < 1:
+        raise BadImage("broken", "no pixels")
+    try:
+        num_frames = int(getattr(image, "n_frames", 1))
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise BadImage("broken", str(error)) from error
+    if num_frames > 1:
+        raise BadImage("animated", f"{num_frames} frames")
+    tables = getattr(image, "quantization", None)
+    return ImageHeader(str(image.format), width, height, image.mode, num_frames, tuple(tables[min(tables)]) if tables else ())
 
 
 @contextmanager
