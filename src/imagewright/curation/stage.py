@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,14 +46,27 @@ class Partition:
             seen.update(b"\n")
         return seen.hexdigest()
 
+    @cached_property
+    def locations(self) -> list[tuple[str, int, int, str]]:
+        """Shard, offset, length and SHA-256 of every row."""
+        return list(zip(*(self.rows[name].to_pylist() for name in ("shard", "offset", "length", "sha256")), strict=True))
+
+    def read(self, reader: ShardReader, index: int) -> bytes:
+        """Image bytes of row `index`. Raises BadImage(damaged) when the shard no longer holds them."""
+        try:
+            return reader.read(*self.locations[index])
+        except ShardError as error:
+            raise BadImage("damaged", error.problems[0].rule) from error
+
     def images(self, reader: ShardReader) -> Iterator[bytes | BadImage]:
-        """Image bytes of every row, in order; BadImage(damaged) in the place of those that the shard no longer holds."""
-        cells = (self.rows[name].to_pylist() for name in ("shard", "offset", "length", "sha256"))
-        for shard, offset, length, sha256 in zip(*cells, strict=True):
+        """Image bytes of every row, in order; the reason in the place of those that cannot be read."""
+        for index in range(self.rows.num_rows):
             try:
-                yield reader.read(shard, offset, length, sha256)
-            except ShardError as error:
-                yield BadImage("damaged", error.problems[0].rule)
+                data = self.read(reader, index)
+            except BadImage as error:
+                yield error
+            else:
+                yield data
 
     def pictures(self, reader: ShardReader, limits: DecodeLimits) -> Iterator[np.ndarray | None]:
         """Pixels RGB [H, W, 3] uint8 of every row, in order; None where the image cannot be read."""

@@ -17,6 +17,7 @@ from types import FrameType
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+STRIP_PIXELS = 4 << 20
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
 
@@ -129,7 +130,22 @@ def open_image(data: bytes) -> Iterator[Image.Image]:
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
-    """Any mode -> RGB [H, W, 3] uint8; transparency is laid over white."""
+    """Any mode -> RGB [H, W, 3] uint8; transparency is laid over white.
+
+    Large pictures go strip by strip, so that memory is the decoder's and the result's, whatever a mode's conversion takes.
+    """
+    width, height = image.size
+    rows = max(1, STRIP_PIXELS // width)
+    if rows >= height:
+        return strip_to_rgb(image)
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        pixels[top:bottom] = strip_to_rgb(image.crop((0, top, width, bottom)))
+    return pixels
+
+
+def strip_to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode == "RGB":
         return np.asarray(image)
     if image.mode in ("I", "F", "I;16", "I;16B", "I;16L", "I;16N"):

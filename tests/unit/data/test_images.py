@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imagewright.data import images
 from imagewright.data.images import BadImage, DecodeLimits, decode_rgb, read_header
 
 
@@ -51,6 +52,18 @@ def test_every_colour_mode_becomes_rgb(data: bytes, expected: tuple[int, int, in
     pixels = decode_rgb(data)
     assert pixels.shape == (10, 20, 3)
     assert np.abs(pixels[5, 10].astype(int) - expected).max() <= 4
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "I;16", "CMYK", "1"])
+def test_a_large_picture_is_converted_as_a_small_one(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(3).integers(0, 256, (37, 23, 4), dtype=np.uint8)
+    image = GRADIENT if mode == "I;16" else Image.fromarray(noise).convert(mode)
+    if mode == "P":
+        image.info["transparency"] = 7
+    data = encode(image, "TIFF" if mode == "CMYK" else "PNG")
+    whole = decode_rgb(data)
+    monkeypatch.setattr(images, "STRIP_PIXELS", 100)
+    assert np.array_equal(decode_rgb(data), whole)
 
 
 def test_sixteen_bit_grey_keeps_its_range() -> None:
