@@ -74,4 +74,5 @@ def test_the_small_recipe_fits_one_gpu_of_80_gb() -> None:
     assert 200e6 < float(lines["parameters"].replace(",", "")) < 400e6
     state, activations = (float(lines[f"memory per GPU: {name}"].removesuffix(" GiB")) for name in ("state", "activations"))
     assert state + activations < 0.6 * 80, "the text encoder and the autoencoder need room too"
-    assert config.model.in_channels == config.vae.packed_channels == 128 and config.vae.stride == 16, "the released autoencoder fits by path"
+    # The released autoencoder fits by path.
+    assert config.model.in_channels == config.vae.packed_channels == 128 and config.vae.stride == 16
