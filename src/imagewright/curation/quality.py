@@ -35,7 +35,7 @@ def blur_effect(grey: np.ndarray) -> np.ndarray:
     Crete, Dolmiere, Ladret, Nicolas, "The blur effect: perception and estimation with a new no-reference perceptual blur metric", 2007:
     the larger of the scores along rows and columns. A flat image has no differences to lose and scores 0.
     """
-    return np.maximum(blur_along_rows(grey), blur_along_rows(transposed(grey)))
+    return np.asarray(np.maximum(blur_along_rows(grey), blur_along_rows(transposed(grey))))
 
 
 def blur_along_rows(grey: np.ndarray) -> np.ndarray:
@@ -49,7 +49,7 @@ def blur_along_rows(grey: np.ndarray) -> np.ndarray:
     # What is left of a difference: never more than there was, never less than nothing.
     left = sum_each(np.minimum(before.reshape(-1, width - 1), after), num)
     total = sum_each(before, num)
-    return np.divide(left, total, out=np.zeros(num), where=total > 0)
+    return np.asarray(np.divide(left, total, out=np.zeros(num), where=total > 0))
 
 
 def row_steps(grey: np.ndarray) -> np.ndarray:
@@ -103,8 +103,8 @@ def border_share(grey: np.ndarray, tolerance: int = 4) -> np.ndarray:
     height, width = grey.shape[1:]
     corner = grey[:, :1, :1].astype(np.int16)
     low, high = np.maximum(0, corner - tolerance).astype(np.uint8), np.minimum(255, corner + tolerance).astype(np.uint8)
-    unlike = (grey < low) | (grey > high)
-    return np.asarray(1.0 - extent(unlike.any(axis=2)) * extent(unlike.any(axis=1)) / (height * width))
+    unlike = np.asarray((grey < low) | (grey > high))
+    return np.asarray(1.0 - extent(np.any(unlike, axis=2)) * extent(np.any(unlike, axis=1)) / (height * width))
 
 
 def extent(marks: np.ndarray) -> np.ndarray:
@@ -117,7 +117,7 @@ def blocking(grey: np.ndarray) -> np.ndarray:
     """Mean step across 8-pixel block edges over the mean step elsewhere, minus 1: about 0 without JPEG blocks. [N, H, W] -> [N]."""
     if min(grey.shape[1:]) < MIN_BLOCKING_SIDE_PX:
         return np.zeros(len(grey))
-    return np.maximum(0.0, np.minimum(block_steps(grey), block_steps(transposed(grey))) - 1.0)
+    return np.asarray(np.maximum(0.0, np.minimum(block_steps(grey), block_steps(transposed(grey))) - 1.0))
 
 
 def block_steps(grey: np.ndarray) -> np.ndarray:

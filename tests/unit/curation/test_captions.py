@@ -56,4 +56,4 @@ def test_visible_text_is_added_once_a_language_and_only_where_it_is_missing() ->
 def test_a_source_without_captions_names_its_concept() -> None:
     assert metadata_captions("red apple", "food/fruit") == (Caption("short", "en", "red apple"),)
     assert metadata_captions("", "food/fresh-fruit") == (Caption("short", "en", "fresh fruit"),)
-    assert metadata_captions("", "") == ()
+    assert metadata_captions("", "") == metadata_captions("", "my_folder") == ()

@@ -16,8 +16,9 @@ WORKER = """
 import resource, sys
 from pathlib import Path
 from imagewright.curation.measure import measure_all
-from imagewright.data.images import DEFAULT_LIMITS
-found = measure_all((Path(name).read_bytes() for name in sys.argv[1:]), DEFAULT_LIMITS)
+from imagewright.data.images import DecodeLimits
+# A busy machine may take its time: this is about memory.
+found = measure_all((Path(name).read_bytes() for name in sys.argv[1:]), DecodeLimits(max_seconds=600))
 print(*(measured["bad_image"] or measured["measured_width"] for measured in found), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 GREY_16_BIT, RGBA = (16, 0, 2), (8, 6, 4)
