@@ -103,8 +103,8 @@ def border_share(grey: np.ndarray, tolerance: int = 4) -> np.ndarray:
     height, width = grey.shape[1:]
     corner = grey[:, :1, :1].astype(np.int16)
     low, high = np.maximum(0, corner - tolerance).astype(np.uint8), np.minimum(255, corner + tolerance).astype(np.uint8)
-    unlike = np.asarray((grey < low) | (grey > high))
-    return np.asarray(1.0 - extent(np.any(unlike, axis=2)) * extent(np.any(unlike, axis=1)) / (height * width))
+    unlike = (grey < low) | (grey > high)
+    return np.asarray(1.0 - extent(np.asarray(unlike.any(axis=2))) * extent(np.asarray(unlike.any(axis=1))) / (height * width))
 
 
 def extent(marks: np.ndarray) -> np.ndarray:
