@@ -9,6 +9,7 @@ import io
 import signal
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from types import FrameType
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+PNG_SIGNATURE_BYTES = 8
 STRIP_PIXELS = 4 << 20
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
@@ -80,11 +82,31 @@ def decode_with_header(data: bytes, limits: DecodeLimits, *, max_side_px: int | 
             image.draft("RGB", (max_side_px, max_side_px))
         try:
             with deadline(limits.max_seconds):
+                if header.format == "PNG":
+                    check_png(data)
                 return header, to_rgb(image)
+        except BadImage:
+            raise
         except TimeoutError as error:
             raise BadImage("too_slow", f"over {limits.max_seconds} s") from error
         except (OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError) as error:
             raise BadImage("broken", str(error)) from error
+
+
+def check_png(data: bytes) -> None:
+    """Refuses a PNG whose critical chunks do not match their CRC, which decoders pass over: damage inside may still decode to a picture.
+
+    A file that ends early is left to the decoder. Raises BadImage: broken.
+    """
+    start = PNG_SIGNATURE_BYTES
+    while start + 12 <= len(data):
+        length, name = int.from_bytes(data[start : start + 4], "big"), data[start + 4 : start + 8]
+        end = start + 8 + length
+        if end + 4 > len(data):
+            return
+        if name.isupper() and zlib.crc32(memoryview(data)[start + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            raise BadImage("broken", f"chunk {name!r} does not match its CRC")
+        start = end + 4
 
 
 def check_size(data: bytes, limits: DecodeLimits) -> None:

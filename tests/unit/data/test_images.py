@@ -109,6 +109,13 @@ def test_a_bad_file_is_refused_with_its_reason(data: bytes, reason: str) -> None
     assert caught.value.reason == reason
 
 
+def test_a_png_with_a_flipped_bit_is_broken_though_it_would_decode() -> None:
+    data = bytearray(encode(Image.fromarray(np.tile(np.arange(64, dtype=np.uint8), (64, 1)))))
+    data[len(data) // 2] ^= 1
+    with pytest.raises(BadImage, match="broken"):
+        decode_rgb(bytes(data))
+
+
 def test_limits_hold_at_the_edge() -> None:
     data = encode(RED)
     assert decode_rgb(data, DecodeLimits(max_pixels=200, max_side_px=20, max_bytes=len(data))).shape == (10, 20, 3)
