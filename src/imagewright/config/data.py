@@ -68,7 +68,11 @@ class PostersConfig(Section):
 
 
 class ExternalSource(Section):
-    """Images the user brings."""
+    """Images the user brings.
+
+    Debian's Tux Paint stamps and Open Clip Art are folders too: unpack the package (`dpkg-deb -x`), give its folder and its licence
+    (stamps: GPL-2.0, which `curation.filters.licences` must name; clip art: public-domain).
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]{0,30}$")
     """Name of the source in the manifest and in sample keys."""

@@ -127,7 +127,7 @@ def captions_from_answer(answer: str, language: str) -> list[Caption]:
     start, end = answer.find("{"), answer.rfind("}")
     try:
         tree = json.loads(answer[start : end + 1]) if 0 <= start < end else None
-    except ValueError:
+    except (ValueError, RecursionError):
         tree = None
     if isinstance(tree, dict):
         return [Caption(form, language, tree[form]) for form in FORMS if isinstance(tree.get(form), str)]

@@ -56,6 +56,6 @@ def transcribe(captions: tuple[Caption, ...], visible_text: str) -> tuple[Captio
 
 
 def metadata_captions(concept: str, category: str) -> tuple[Caption, ...]:
-    """What a source without captions still says: its concept, else the last part of its category."""
-    name = concept or category.rsplit("/", maxsplit=1)[-1].replace("-", " ")
+    """What a source without captions still says: its concept, else the last part of its category (a source's own name says nothing)."""
+    name = concept or category.partition("/")[2].rsplit("/", maxsplit=1)[-1].replace("-", " ")
     return (Caption("short", "en", name),) if name else ()

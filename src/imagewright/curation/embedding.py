@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from imagewright.curation.stage import Partition, Resources
-from imagewright.data.images import DEFAULT_LIMITS, BadImage, DecodeLimits, decode_rgb
+from imagewright.data.images import DEFAULT_LIMITS, DecodeLimits
 from imagewright.data.shards import ShardReader
 
 COLOUR_BINS = 4
@@ -27,26 +27,47 @@ EFFICIENTNET_SIZE = 1280
 EFFICIENTNET_FEATURE_TENSOR = 241
 
 
-def colour_gradient_embedding(rgb: np.ndarray, grey: np.ndarray) -> np.ndarray:
-    """Colour histogram (4 x 4 x 4), mean colour and gradient orientations (8) of a 4 x 4 grid: [240] float32, unit length.
+def colour_gradient_embedding(rgb: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """Colour histogram (4 x 4 x 4), mean colour and gradient orientations (8) of a 4 x 4 grid: [N, 240] float32, unit length.
 
-    Needs no model; it knows colours and layout and nothing about objects.
+    rgb: [N, H, W, 3] uint8; squares: the same pictures in grey at 32 x 32 (`hash_input`). Needs no model; it knows colours and layout
+    and nothing about objects.
     """
-    histogram = cv2.calcHist([rgb], [0, 1, 2], None, [COLOUR_BINS] * 3, [0, 256] * 3).ravel()
-    colours = cv2.resize(rgb, (GRID, GRID), interpolation=cv2.INTER_AREA).astype(np.float32).ravel() / 255 - 0.5
-    square = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA)
-    across, down = cv2.Sobel(square, cv2.CV_32F, 1, 0), cv2.Sobel(square, cv2.CV_32F, 0, 1)
-    strength = cv2.magnitude(across, down)
+    colours = np.stack([cv2.resize(picture, (GRID, GRID), interpolation=cv2.INTER_AREA) for picture in rgb])
+    parts = [
+        unit(np.sqrt(colour_histogram(rgb))),
+        unit(colours.reshape(len(rgb), -1).astype(np.float32) / 255 - 0.5),
+        unit(np.sqrt(gradient_histogram(squares))),
+    ]
+    return np.asarray(np.concatenate(parts, axis=1) / np.sqrt(len(parts)), dtype=np.float32)
+
+
+def colour_histogram(rgb: np.ndarray) -> np.ndarray:
+    """Pixels of each of 4 x 4 x 4 colours: [N, H, W, 3] uint8 -> [N, 64] float32."""
+    bins, limits = [COLOUR_BINS] * 3, [0, 256] * 3
+    return np.stack([cv2.calcHist([picture], [0, 1, 2], None, bins, limits).ravel() for picture in rgb])
+
+
+def gradient_histogram(squares: np.ndarray) -> np.ndarray:
+    """Gradient strength by cell of the 4 x 4 grid and orientation: grey [N, S, S] uint8 -> [N, 128] float64."""
+    side = squares.shape[1]
+    # Stacked on top of each other, each with its own mirrored border of one pixel.
+    around = np.abs(np.arange(-1, side + 1))
+    around[-1] = side - 2
+    padded = squares[:, around]
+    across, down = (cv2.Sobel(padded.reshape(-1, side), cv2.CV_32F, *order).reshape(padded.shape)[:, 1:-1] for order in ((1, 0), (0, 1)))
+    strength = np.sqrt(across * across + down * down)
     orientation = ((np.arctan2(down, across) + np.pi) / (2 * np.pi) * ORIENTATIONS).astype(np.intp) % ORIENTATIONS
-    cell = (np.arange(32) * GRID // 32)[:, None] * GRID + (np.arange(32) * GRID // 32)[None, :]
-    gradients = np.bincount((cell * ORIENTATIONS + orientation).ravel(), strength.ravel(), GRID * GRID * ORIENTATIONS)
-    parts = [unit(np.sqrt(histogram)), unit(colours), unit(np.sqrt(gradients))]
-    return np.asarray(np.concatenate(parts) / np.sqrt(len(parts)), dtype=np.float32)
+    place = np.arange(side) * GRID // side
+    picture = np.arange(len(squares))[:, None, None] * GRID
+    cells = ((picture + place[:, None]) * GRID + place[None, :]) * ORIENTATIONS + orientation
+    num_cells = GRID * GRID * ORIENTATIONS
+    return np.bincount(cells.ravel(), strength.ravel(), len(squares) * num_cells).reshape(len(squares), num_cells)
 
 
-def unit(vector: np.ndarray) -> np.ndarray:
-    """The vector at length 1; zeros stay zeros."""
-    return np.asarray(vector / max(1e-12, float(np.linalg.norm(vector))))
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors [..., D] at length 1; zeros stay zeros."""
+    return np.asarray(vectors / np.maximum(1e-12, np.sqrt(np.vecdot(vectors, vectors)))[..., None])
 
 
 @dataclass(frozen=True)
@@ -63,14 +84,9 @@ class EfficientNetStage:
 
     def run(self, partition: Partition) -> dict[str, list[Any]]:
         """Features of one partition; null where the image cannot be read."""
-        features: list[np.ndarray | None] = []
         with ShardReader(partition.shards_folder) as reader:
-            for index in range(partition.rows.num_rows):
-                try:
-                    features.append(efficientnet_embedding(decode_rgb(partition.read(reader, index), self.limits)))
-                except BadImage:
-                    features.append(None)
-        return {"features": list(features)}
+            pictures = partition.pictures(reader, self.limits)
+            return {"features": [None if rgb is None else efficientnet_embedding(rgb) for rgb in pictures]}
 
 
 def efficientnet_embedding(rgb: np.ndarray) -> np.ndarray:

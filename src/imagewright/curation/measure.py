@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 
 from imagewright.curation.aesthetics import aesthetic_statistic
 from imagewright.curation.embedding import colour_gradient_embedding
-from imagewright.curation.perceptual_hash import phash, thumbnail
+from imagewright.curation.perceptual_hash import hash_input, phash, thumbnail
 from imagewright.curation.quality import (
     blocking,
     blur_effect,
     border_share,
     busiest_channel,
+    channel_histograms,
     entropy,
     grey_of,
     jpeg_quality,
@@ -23,11 +26,15 @@ from imagewright.curation.quality import (
     text_coverage,
 )
 from imagewright.curation.stage import Partition, Resources
-from imagewright.data.images import DEFAULT_LIMITS, BadImage, DecodeLimits, decode_rgb, open_image
+from imagewright.data.images import DEFAULT_LIMITS, BadImage, DecodeLimits, ImageHeader, decode_with_header
 from imagewright.data.shards import ShardReader
 
 MEASURE_SIDE_PX = 256
 """Quality is measured on at most this side: cheaper, and comparable between sizes."""
+STACK_BYTES = 64 << 10
+"""Pictures of one size are measured in stacks of about this: small ones by the dozen, and everything stays in a core's cache."""
+MAX_WAITING_BYTES = 32 << 20
+"""Decoded pictures that wait for others of their size; beyond this all are measured."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ class MeasureStage:
     limits: DecodeLimits = DEFAULT_LIMITS
 
     name: ClassVar[str] = "measure"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     inputs: ClassVar[tuple[str, ...]] = ()
     resources: ClassVar[Resources] = Resources(cpus=1, memory_mib=1024)
     outputs: ClassVar[Mapping[str, pa.DataType]] = {
@@ -59,38 +66,72 @@ class MeasureStage:
 
     def run(self, partition: Partition) -> dict[str, list[Any]]:
         """Columns of one partition; a sample that cannot be read has its reason in `bad_image` and no measures."""
-        columns: dict[str, list[Any]] = {name: [] for name in self.outputs}
         with ShardReader(partition.shards_folder) as reader:
-            for index in range(partition.rows.num_rows):
-                try:
-                    found = {"bad_image": "", **measure(partition.read(reader, index), self.limits)}
-                except BadImage as error:
-                    found = {"bad_image": error.reason}
-                for name, column in columns.items():
-                    column.append(found.get(name))
-        return columns
+            measured = measure_all(partition.images(reader), self.limits)
+        return {name: [found.get(name) for found in measured] for name in self.outputs}
 
 
-def measure(data: bytes, limits: DecodeLimits) -> dict[str, Any]:
-    """Every measure of one encoded image. Raises BadImage."""
-    with open_image(data) as image:
-        width, height = image.size
-        quality = jpeg_quality(image)
-    rgb = decode_rgb(data, limits, max_side_px=MEASURE_SIDE_PX)
-    small = shrink(rgb, MEASURE_SIDE_PX)
-    grey, busiest = grey_of(small), busiest_channel(small)
+Measures = dict[str, Any]
+"""Columns of one sample; a missing one is null."""
+Waiting = list[tuple[Measures, np.ndarray]]
+"""Samples and their pictures RGB [H, W, 3] uint8, all of one size."""
+
+
+def measure_all(encoded: Iterable[bytes | BadImage], limits: DecodeLimits) -> list[Measures]:
+    """Columns of every encoded image, in order; one that cannot be read has only its reason. Equal images have equal columns."""
+    measured: list[Measures] = []
+    groups: defaultdict[tuple[int, ...], Waiting] = defaultdict(list)
+    waiting_bytes = 0
+    for data in encoded:
+        try:
+            if isinstance(data, BadImage):
+                raise data
+            header, rgb = decode_with_header(data, limits, max_side_px=MEASURE_SIDE_PX)
+        except BadImage as error:
+            measured.append({"bad_image": error.reason})
+            continue
+        small = shrink(rgb, MEASURE_SIDE_PX)
+        measured.append(header_measures(data, header))
+        groups[small.shape].append((measured[-1], small))
+        waiting_bytes += small.nbytes
+        if len(groups[small.shape]) * small.nbytes >= STACK_BYTES:
+            waiting_bytes -= measure_stack(groups.pop(small.shape))
+        if waiting_bytes >= MAX_WAITING_BYTES:
+            waiting_bytes -= sum(measure_stack(group) for group in groups.values())
+            groups.clear()
+    for group in groups.values():
+        measure_stack(group)
+    return measured
+
+
+def header_measures(data: bytes, header: ImageHeader) -> Measures:
+    """What the header and the number of bytes say."""
     return {
-        "measured_width": width,
-        "measured_height": height,
-        "phash": phash(grey),
-        "thumbnail": thumbnail(small),
-        "embedding": colour_gradient_embedding(small, grey),
-        "score_bytes_per_pixel": len(data) / (width * height),
-        "score_jpeg_quality": quality,
-        "score_blur": min(blur_effect(grey), blur_effect(busiest)),
-        "score_entropy": entropy(small),
-        "score_border": border_share(busiest),
-        "score_blocking": blocking(grey),
-        "score_text_coverage": text_coverage(grey),
-        "score_aesthetic": aesthetic_statistic(small, grey),
+        "bad_image": "",
+        "measured_width": header.width,
+        "measured_height": header.height,
+        "score_bytes_per_pixel": len(data) / (header.width * header.height),
+        "score_jpeg_quality": jpeg_quality(header.luminance_steps),
     }
+
+
+def measure_stack(group: Waiting) -> int:
+    """Adds what the pixels say to every sample of a group; returns the pictures' bytes."""
+    rgb = np.stack([picture for _, picture in group])
+    grey, histograms = grey_of(rgb), channel_histograms(rgb)
+    busiest, squares = busiest_channel(rgb, histograms), hash_input(grey)
+    columns: dict[str, Iterable[Any]] = {
+        "phash": phash(squares).tolist(),
+        "thumbnail": map(thumbnail, rgb),
+        "embedding": colour_gradient_embedding(rgb, squares),
+        "score_blur": np.minimum(blur_effect(grey), blur_effect(busiest)).tolist(),
+        "score_entropy": entropy(histograms).tolist(),
+        "score_border": border_share(busiest).tolist(),
+        "score_blocking": blocking(grey).tolist(),
+        "score_text_coverage": text_coverage(grey).tolist(),
+        "score_aesthetic": map(aesthetic_statistic, rgb, grey),
+    }
+    for name, values in columns.items():
+        for (found, _), value in zip(group, values, strict=True):
+            found[name] = value
+    return rgb.nbytes

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from imagewright.curation.quality import grey_of, text_coverage
 from imagewright.curation.stage import Partition, Resources
-from imagewright.data.images import DEFAULT_LIMITS, BadImage, DecodeLimits, decode_rgb
+from imagewright.data.images import DEFAULT_LIMITS, DecodeLimits
 from imagewright.data.shards import ShardReader
 
 # Seen on 80 pictures without text: 21 false readings, every one of one or two characters.
@@ -41,13 +41,9 @@ class OcrStage:
         texts: list[str] = []
         confidences: list[float | None] = []
         with ShardReader(partition.shards_folder) as reader:
-            for index in range(partition.rows.num_rows):
-                try:
-                    rgb = decode_rgb(partition.read(reader, index), self.limits)
-                except BadImage:
-                    text, confidence = "", None
-                else:
-                    text, confidence = read_text(rgb) if text_coverage(grey_of(rgb)) >= MIN_COVERAGE else ("", None)
+            for rgb in partition.pictures(reader, self.limits):
+                worth_reading = rgb is not None and text_coverage(grey_of(rgb[None]))[0] >= MIN_COVERAGE
+                text, confidence = read_text(rgb) if rgb is not None and worth_reading else ("", None)
                 texts.append(text)
                 confidences.append(confidence)
         return {"ocr_text": texts, "score_ocr_confidence": confidences}

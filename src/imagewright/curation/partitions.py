@@ -9,6 +9,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +22,17 @@ import pyarrow.parquet as pq
 from imagewright.curation.stage import Partition, Stage, stage_digest
 from imagewright.data.manifest import read_manifest
 from imagewright.data.shards import SHARDS_FOLDER
+from imagewright.errors import InputError, Problem
+
+MAX_LOST_WORKERS = 3
+"""Killed workers that a walk survives; the same partition may kill each anew."""
+
+Task = tuple[Stage, Partition, Path]
+"""Stage, partition, and where its result goes."""
+
+
+class WorkerError(InputError):
+    """Workers that are killed again and again."""
 
 
 class ResultStore(Protocol):
@@ -48,6 +61,11 @@ def list_partitions(pool: Path) -> list[Partition]:
     names = sorted({str(name) for name in pc.unique(table["shard"]).to_pylist()})
     folder = pool / SHARDS_FOLDER
     return [Partition(name, table.filter(pc.equal(table["shard"], pa.scalar(name))).combine_chunks(), folder) for name in names]
+
+
+def shards_of_slice(pool: Path, index: int, num_slices: int) -> list[str]:
+    """Paths inside the pool of the shards that a work slice reads; needs the manifest alone."""
+    return [f"{SHARDS_FOLDER}/{partition.name}" for partition in list_partitions(pool)[index::num_slices]]
 
 
 def walk(
@@ -87,18 +105,39 @@ def fetch_shared(shared: ResultStore | None, stage: Stage, path: Path) -> bool:
     return True
 
 
-def run_all(tasks: Sequence[tuple[Stage, Partition, Path]], num_workers: int) -> Iterator[Path]:
-    """Runs tasks in this process or in `num_workers` fresh ones; yields each finished path."""
+def run_all(tasks: Sequence[Task], num_workers: int) -> Iterator[Path]:
+    """Runs tasks in this process or in `num_workers` fresh ones; yields each finished path.
+
+    A worker that is killed costs the partitions that were in work, which fresh workers do again. Raises WorkerError when that happens
+    more than MAX_LOST_WORKERS times.
+    """
     if num_workers == 1 or len(tasks) < 2:
         for task in tasks:
             yield run_task(task)
         return
-    # spawn, not fork: model runtimes hold threads that a fork would freeze.
-    with multiprocessing.get_context("spawn").Pool(min(num_workers, len(tasks))) as pool:
-        yield from pool.imap_unordered(run_task, tasks)
+    waiting = {task[2]: task for task in tasks}
+    for _ in range(MAX_LOST_WORKERS + 1):
+        # spawn, not fork: model runtimes hold threads that a fork would freeze.
+        with ProcessPoolExecutor(min(num_workers, len(waiting)), multiprocessing.get_context("spawn")) as pool:
+            try:
+                for future in as_completed([pool.submit(run_task, task) for task in waiting.values()]):
+                    path = future.result()
+                    del waiting[path]
+                    yield path
+            except BrokenProcessPool:
+                pass
+        # What was finished when the pool broke is there, though nobody said so.
+        for path in [path for path in waiting if path.exists()]:
+            del waiting[path]
+            yield path
+        if not waiting:
+            return
+    names = ", ".join(task[1].name for task in waiting.values())
+    fix = "give each worker more memory, or lower curation.num_workers; finished partitions are kept"
+    raise WorkerError(Problem("curation.num_workers", f"workers were killed {MAX_LOST_WORKERS + 1} times", names, fix))
 
 
-def run_task(task: tuple[Stage, Partition, Path]) -> Path:
+def run_task(task: Task) -> Path:
     """Runs one stage on one partition and commits its result by a rename."""
     stage, partition, path = task
     columns = stage.run(partition)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 HASH_SIDE = 8
-INPUT_SIDE = 32
+HASH_INPUT_SIDE = 32
 THUMBNAIL_SIDE = 12
 THUMBNAIL_BYTES = THUMBNAIL_SIDE * THUMBNAIL_SIDE * 3
 
@@ -17,22 +17,24 @@ def dct_matrix(rows: int, size: int) -> np.ndarray:
     return np.cos(np.pi * np.arange(rows)[:, None] * (2 * n + 1) / (2 * size)).astype(np.float32)
 
 
-BASIS = dct_matrix(HASH_SIDE, INPUT_SIDE)
-BIT_VALUES = (np.uint64(1) << np.arange(63, -1, -1, dtype=np.uint64)).astype(np.uint64)
+BASIS = dct_matrix(HASH_SIDE, HASH_INPUT_SIDE)
 
 
-def phash(grey: np.ndarray) -> int:
-    """64-bit pHash of grey [H, W] uint8: the signs about the median of the lowest 8 x 8 DCT coefficients of a 32 x 32 shrink.
+def phash(squares: np.ndarray) -> np.ndarray:
+    """64-bit pHash [N] uint64 of the 32 x 32 shrinks [N, 32, 32] uint8: signs about the median of the lowest 8 x 8 DCT coefficients.
 
     Same bits and order as imagehash.phash up to the shrink's filter (area here, Lanczos there) and a dead zone: symmetric pictures have
     many coefficients that are zero but for noise, so a bit needs a coefficient 1% of the largest above the median.
     """
-    small = cv2.resize(grey, (INPUT_SIDE, INPUT_SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
-    low = BASIS @ small @ BASIS.T
-    flat = np.abs(low).ravel()
-    dead_zone = 0.01 * float(flat[1:].max())
-    bits = (low > np.median(low) + dead_zone).ravel()
-    return int(BIT_VALUES[bits].sum(dtype=np.uint64))
+    low = (BASIS @ squares.astype(np.float32) @ BASIS.T).reshape(len(squares), -1)
+    dead_zone = 0.01 * np.abs(low[:, 1:]).max(axis=1, keepdims=True)
+    bits = low > np.median(low, axis=1, keepdims=True) + dead_zone
+    return np.packbits(bits, axis=1).view(">u8")[:, 0].astype(np.uint64)
+
+
+def hash_input(grey: np.ndarray) -> np.ndarray:
+    """Grey pictures shrunk by area to the hash's input: [N, H, W] uint8 -> [N, 32, 32]."""
+    return np.stack([cv2.resize(picture, (HASH_INPUT_SIDE, HASH_INPUT_SIDE), interpolation=cv2.INTER_AREA) for picture in grey])
 
 
 def thumbnail(rgb: np.ndarray) -> bytes:

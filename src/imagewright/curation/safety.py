@@ -33,14 +33,15 @@ class SafetyStage:
         scores: list[float | None] = []
         sources = partition.rows["source"].to_pylist()
         with ShardReader(partition.shards_folder) as reader:
-            for index, source in enumerate(sources):
-                scores.append(None if source in self.trusted_sources else self.score(partition, reader, index))
+            for source, data in zip(sources, partition.images(reader), strict=True):
+                readable = None if isinstance(data, BadImage) or source in self.trusted_sources else data
+                scores.append(None if readable is None else self.score(readable))
         return {"score_nsfw": scores}
 
-    def score(self, partition: Partition, reader: ShardReader, index: int) -> float | None:
+    def score(self, data: bytes) -> float | None:
         """Probability 0..1 of one image, or None when it cannot be read."""
         try:
-            rgb = decode_rgb(partition.read(reader, index), self.limits, max_side_px=512)
+            rgb = decode_rgb(data, self.limits, max_side_px=512)
         except BadImage:
             return None
         return float(classifier().classify(Image.fromarray(rgb)).nsfw)

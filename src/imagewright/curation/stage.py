@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 
-from imagewright.data.images import BadImage
+from imagewright.data.images import BadImage, DecodeLimits, decode_rgb
 from imagewright.data.shards import ShardError, ShardReader
 
 
@@ -44,13 +46,35 @@ class Partition:
             seen.update(b"\n")
         return seen.hexdigest()
 
+    @cached_property
+    def locations(self) -> list[tuple[str, int, int, str]]:
+        """Shard, offset, length and SHA-256 of every row."""
+        return list(zip(*(self.rows[name].to_pylist() for name in ("shard", "offset", "length", "sha256")), strict=True))
+
     def read(self, reader: ShardReader, index: int) -> bytes:
         """Image bytes of row `index`. Raises BadImage(damaged) when the shard no longer holds them."""
-        cells = (self.rows[name][index].as_py() for name in ("shard", "offset", "length", "sha256"))
         try:
-            return reader.read(*cells)
+            return reader.read(*self.locations[index])
         except ShardError as error:
             raise BadImage("damaged", error.problems[0].rule) from error
+
+    def images(self, reader: ShardReader) -> Iterator[bytes | BadImage]:
+        """Image bytes of every row, in order; the reason in the place of those that cannot be read."""
+        for index in range(self.rows.num_rows):
+            try:
+                data = self.read(reader, index)
+            except BadImage as error:
+                yield error
+            else:
+                yield data
+
+    def pictures(self, reader: ShardReader, limits: DecodeLimits) -> Iterator[np.ndarray | None]:
+        """Pixels RGB [H, W, 3] uint8 of every row, in order; None where the image cannot be read."""
+        for data in self.images(reader):
+            try:
+                yield None if isinstance(data, BadImage) else decode_rgb(data, limits)
+            except BadImage:
+                yield None
 
 
 class Stage(Protocol):

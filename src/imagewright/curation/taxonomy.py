@@ -23,6 +23,8 @@ from imagewright.curation.kmeans import assign, kmeans
 TAXONOMY_NAME = "taxonomy.json"
 HEAD_NAME = "taxonomy_head.npz"
 HEAD_STEPS = 200
+HEAD_BATCH = 1 << 14
+"""Samples of one step at most: with 10,000 classes their logits take 650 MB."""
 HEAD_LEARNING_RATE = 0.5
 HEAD_SCALE = 16.0
 WORDS_IN_NAME = 2
@@ -88,18 +90,18 @@ def fit_taxonomy(vectors: np.ndarray, texts: Sequence[str], section: TaxonomyCon
 
 
 def train_head(vectors: np.ndarray, labels: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A linear softmax head, cross-entropy by full-batch gradient steps, started at the nearest-centroid rule.
+    """A linear softmax head, cross-entropy by gradient steps over large blocks, started at the nearest-centroid rule.
 
     argmin |x - c|**2 = argmax (2 c.x - |c|**2), so the start already assigns as k-means does; training sharpens the confidence.
     """
     weights = (HEAD_SCALE * 2 * centroids).astype(np.float32)
     bias = (-HEAD_SCALE * (centroids * centroids).sum(axis=1)).astype(np.float32)
-    sample = vectors[: 1 << 14]
-    target = labels[: 1 << 14]
-    rows = np.arange(len(sample))
-    for _ in range(HEAD_STEPS):
+    # Strided blocks: each is a cross-section of the data, and in turn all are used.
+    num_blocks = max(1, -(-len(vectors) // HEAD_BATCH))
+    for step in range(HEAD_STEPS):
+        sample, target = vectors[step % num_blocks :: num_blocks], labels[step % num_blocks :: num_blocks]
         error = softmax(sample @ weights.T + bias)
-        error[rows, target] -= 1
+        error[np.arange(len(sample)), target] -= 1
         weights -= HEAD_LEARNING_RATE * HEAD_SCALE * (error.T @ sample) / len(sample)
         bias -= HEAD_LEARNING_RATE * error.mean(axis=0)
     return weights, bias
@@ -113,33 +115,37 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 def name_classes(texts: Sequence[str], labels: np.ndarray, groups: np.ndarray) -> tuple[str, ...]:
     """`group/category` names from the words that set each cluster's captions apart (class-based tf-idf); unique by a number if need be."""
-    words = [[word for word in re.findall(r"[a-z]+|[一-鿿]+", text.lower()) if word not in FILLER] for text in texts]
-    fine = [top_words([words[i] for i in np.flatnonzero(labels == label)], words) for label in range(len(groups))]
-    coarse = [
-        top_words([words[i] for i in np.flatnonzero(np.isin(labels, np.flatnonzero(groups == group)))], words)
-        for group in range(int(groups.max()) + 1)
-    ]
+    words = [sorted({word for word in re.findall(r"[a-z]+|[一-鿿]+", text.lower()) if word not in FILLER}) for text in texts]
+    overall = document_counts(words)
+    fine = [top_words(inside, overall, len(words)) for inside in by_class(words, labels, len(groups))]
+    coarse = [top_words(inside, overall, len(words)) for inside in by_class(words, groups[labels], int(groups.max()) + 1)]
     names: list[str] = []
+    copies: Counter[str] = Counter()
     for label, group in enumerate(groups):
         name = f"{coarse[group]}/{fine[label]}"
-        copies = sum(other == name or other.startswith(f"{name}-") for other in names)
-        names.append(f"{name}-{copies + 1}" if copies else name)
+        copies[name] += 1
+        names.append(f"{name}-{copies[name]}" if copies[name] > 1 else name)
     return tuple(names)
 
 
-def top_words(inside: Sequence[Sequence[str]], everywhere: Sequence[Sequence[str]]) -> str:
+def by_class(words: Sequence[Sequence[str]], labels: np.ndarray, num_classes: int) -> list[list[Sequence[str]]]:
+    """The texts of each class."""
+    inside: list[list[Sequence[str]]] = [[] for _ in range(num_classes)]
+    for text, label in zip(words, labels.tolist(), strict=True):
+        inside[label].append(text)
+    return inside
+
+
+def top_words(inside: Sequence[Sequence[str]], overall: Counter[str], num_texts: int) -> str:
     """The words most over-represented inside: share of texts inside times log of the lift over all texts."""
-    here = Counter(word for words in inside for word in set(words))
+    here = document_counts(inside)
     if not here:
         return "unnamed"
-    overall = document_counts(everywhere)
-    lift = {
-        word: count / len(inside) * math.log(1e-9 + count / len(inside) * len(everywhere) / overall[word]) for word, count in here.items()
-    }
+    lift = {word: count / len(inside) * math.log(1e-9 + count / len(inside) * num_texts / overall[word]) for word, count in here.items()}
     best = sorted(lift, key=lambda word: (-lift[word], word))[:WORDS_IN_NAME]
     return "-".join(best)
 
 
 def document_counts(everywhere: Sequence[Sequence[str]]) -> Counter[str]:
-    """Number of texts that hold each word."""
-    return Counter(word for words in everywhere for word in set(words))
+    """Number of texts that hold each word; a text names a word once."""
+    return Counter(word for words in everywhere for word in words)

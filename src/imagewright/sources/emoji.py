@@ -21,6 +21,7 @@ from imagewright.config.data import EmojiConfig
 from imagewright.data.images import to_rgb
 from imagewright.data.manifest import Caption
 from imagewright.sources.samples import RawSample
+from imagewright.sources.scene_spec import HELD_OUT_COLOUR_SHAPES
 from imagewright.sources.svg import render_svg
 
 LICENCES = {"openmoji": "CC-BY-SA-4.0", "noto": "Apache-2.0"}
@@ -156,10 +157,16 @@ def emoji_sample(emoji: Emoji, style: str, image: bytes, section: EmojiConfig) -
         style=style,
         concept=emoji.base.lower(),
         category=f"emoji/{emoji.category}/{emoji.subcategory}",
-        split="holdout_concept" if is_concept_held_out(emoji.base, section.holdout_fraction) else "train",
+        split="holdout_concept" if is_emoji_held_out(emoji, section.holdout_fraction) else "train",
         width=section.size_px,
         height=section.size_px,
     )
+
+
+def is_emoji_held_out(emoji: Emoji, fraction: float) -> bool:
+    """Whether a concept is held out, or its name is one of the (colour, shape) combinations that no training caption may hold."""
+    words = set(emoji.english.lower().split())
+    return is_concept_held_out(emoji.base, fraction) or any(set(pair) <= words for pair in HELD_OUT_COLOUR_SHAPES)
 
 
 def is_concept_held_out(base: str, fraction: float) -> bool:

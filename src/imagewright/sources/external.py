@@ -29,6 +29,8 @@ MAX_TEXT_BYTES = 1 << 20
 MAX_MEMBERS = 10_000_000
 SVG_WIDTH_PX = 512
 CHINESE = re.compile(r"[一-鿿]")
+TRANSLATION = re.compile(r"^[a-z]{2,3}(_[A-Z]{2})?(@\w+)?\.utf8=.*\n?", re.MULTILINE)
+"""The other 76 languages of a Tux Paint stamp's caption file, whose first line is English."""
 
 
 def external_samples(section: ExternalSource, skipped: Counter[str]) -> Iterator[RawSample]:
@@ -94,10 +96,10 @@ def folder_caption(path: Path) -> str:
 
 
 def caption_text(data: bytes, suffix: str) -> str:
-    """Plain text, or the caption, text or prompt of a JSON object."""
+    """Plain text without its translations, or the caption, text or prompt of a JSON object."""
     text = data.decode("utf-8", errors="replace")
     if suffix != ".json":
-        return text
+        return TRANSLATION.sub("", text)
     try:
         tree = json.loads(text)
     except (ValueError, RecursionError):

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,6 +91,33 @@ class Store:
             if temporary.is_dir():
                 shutil.rmtree(temporary, ignore_errors=True)
             temporary.unlink(missing_ok=True)
+
+    def get_files(self, digest: str, paths: Collection[str], folder: Path) -> None:
+        """Writes some files of a folder payload, verified, below `folder`; files that are there already are kept.
+
+        A call that was interrupted leaves whole files only. Raises PayloadMissing naming every path the payload lacks; PayloadChanged.
+        """
+        digest = parse_digest(digest)
+        wanted = {entry.path: entry for entry in self.tree(digest) if entry.path in paths}
+        if lacking := sorted(set(paths) - set(wanted)):
+            raise PayloadMissing([Problem("store.payload", "the folder has no such file", f"{digest}/{path}") for path in lacking])
+
+        def fetch(entry: TreeEntry) -> None:
+            target = folder / entry.path
+            if target.exists():
+                return
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
+            try:
+                self._get_blob(entry, digest, temporary)
+                temporary.replace(target)
+            except OSError as error:
+                raise explain_os_error(error, "write", str(target)) from error
+            finally:
+                temporary.unlink(missing_ok=True)
+
+        for group, num_workers in _by_size(list(wanted.values()), self.backend.num_workers):
+            run_parallel(fetch, group, num_workers)
 
     def read_bytes(self, digest: str, limit: int, path_in_folder: str | None = None) -> bytes:
         """A verified file payload, or one file of a folder. Raises StoreError when it is larger than `limit` bytes."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imagewright.data import images
 from imagewright.data.images import BadImage, DecodeLimits, decode_rgb, read_header
 
 
@@ -53,6 +54,18 @@ def test_every_colour_mode_becomes_rgb(data: bytes, expected: tuple[int, int, in
     assert np.abs(pixels[5, 10].astype(int) - expected).max() <= 4
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "I;16", "CMYK", "1"])
+def test_a_large_picture_is_converted_as_a_small_one(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(3).integers(0, 256, (37, 23, 4), dtype=np.uint8)
+    image = GRADIENT if mode == "I;16" else Image.fromarray(noise).convert(mode)
+    if mode == "P":
+        image.info["transparency"] = 7
+    data = encode(image, "TIFF" if mode == "CMYK" else "PNG")
+    whole = decode_rgb(data)
+    monkeypatch.setattr(images, "STRIP_PIXELS", 100)
+    assert np.array_equal(decode_rgb(data), whole)
+
+
 def test_sixteen_bit_grey_keeps_its_range() -> None:
     pixels = decode_rgb(encode(GRADIENT))
     assert (pixels.min(), pixels.max()) == (0, 255)
@@ -94,6 +107,13 @@ def test_a_bad_file_is_refused_with_its_reason(data: bytes, reason: str) -> None
     with pytest.raises(BadImage) as caught:
         decode_rgb(data)
     assert caught.value.reason == reason
+
+
+def test_a_png_with_a_flipped_bit_is_broken_though_it_would_decode() -> None:
+    data = bytearray(encode(Image.fromarray(np.tile(np.arange(64, dtype=np.uint8), (64, 1)))))
+    data[len(data) // 2] ^= 1
+    with pytest.raises(BadImage, match="broken"):
+        decode_rgb(bytes(data))
 
 
 def test_limits_hold_at_the_edge() -> None:

@@ -7,11 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
-from transformers import CLIPImageProcessor, CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
-from transformers import PreTrainedTokenizerFast as Fast
+from fixtures.tiny_vision_language import write_vision_language_model
 
 from imagewright.config.aes import AesConfig
 from imagewright.errors import InputError
@@ -19,32 +15,10 @@ from imagewright.methods.aesthetic import AestheticMethod, PairBatch
 from imagewright.models.aesthetic import AestheticScorer, Calibration, build_network, load_scorer, save_scorer
 from imagewright.models.aesthetic_vlm import QUESTION, load_vision_language_scorer, score_words
 
-TEMPLATE = (
-    "{% for m in messages %}{% for c in m['content'] %}"
-    "{% if c['type'] == 'image' %}<image> {% else %}{{ c['text'] }} {% endif %}"
-    "{% endfor %}{% endfor %}"
-)
-
 
 def write_model(folder: Path, words: list[str]) -> Path:
-    """A two-layer language model over a two-layer image encoder, 28 px images in 14 px patches."""
-    vocabulary = {word: place for place, word in enumerate(["<pad>", "<unk>", "<image>", *QUESTION.replace(".", " .").split(), *words])}
-    inner = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
-    inner.pre_tokenizer = Whitespace()
-    tokenizer = Fast(tokenizer_object=inner, pad_token="<pad>", unk_token="<unk>", additional_special_tokens=["<image>"])
-    pictures = CLIPImageProcessor(size={"height": 28, "width": 28}, do_center_crop=False)
-    processor = LlavaProcessor(
-        pictures, tokenizer, patch_size=14, vision_feature_select_strategy="default", num_additional_image_tokens=1, chat_template=TEMPLATE
-    )
-    text = LlamaConfig(vocab_size=len(vocabulary), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
-    vision = CLIPVisionConfig(
-        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=28, patch_size=14
-    )
-    torch.manual_seed(0)
-    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=vocabulary["<image>"])
-    LlavaForConditionalGeneration(config).save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
+    """A model that knows the question and `words`."""
+    return write_vision_language_model(folder, [*QUESTION.replace(".", " .").split(), *words])
 
 
 @pytest.fixture(scope="module")

@@ -75,3 +75,14 @@ def test_packs_that_do_not_divide_are_refused_for_every_stage() -> None:
 def test_an_unknown_gpu_names_those_known() -> None:
     with pytest.raises(PlanError, match="one of a100, h100, h200"):
         plan(released(), gpu="h1000")
+
+
+def test_the_small_recipe_fits_one_gpu_of_80_gb() -> None:
+    config = load_recipe("small")
+    assert isinstance(config, Config)
+    lines = plan(config, num_gpus=1)
+    assert 200e6 < float(lines["parameters"].replace(",", "")) < 400e6
+    state, activations = (float(lines[f"memory per GPU: {name}"].removesuffix(" GiB")) for name in ("state", "activations"))
+    assert state + activations < 0.6 * 80, "the text encoder and the autoencoder need room too"
+    # The released autoencoder fits by path.
+    assert config.model.in_channels == config.vae.packed_channels == 128 and config.vae.stride == 16

@@ -6,7 +6,7 @@ import pytest
 
 from imagewright.config.data import EmojiConfig
 from imagewright.data.images import decode_rgb
-from imagewright.sources.emoji import emoji_samples, is_concept_held_out, list_emoji
+from imagewright.sources.emoji import emoji_samples, is_concept_held_out, is_emoji_held_out, list_emoji
 from imagewright.sources.samples import RawSample
 
 
@@ -52,3 +52,8 @@ def test_the_share_of_held_out_concepts_is_near_the_one_asked_for() -> None:
     held = sum(is_concept_held_out(emoji.base, 0.1) for emoji in list_emoji(-1, skin_tones=False))
     assert 0.07 < held / 1898 < 0.13
     assert not is_concept_held_out("1F34E", 0.0)
+
+
+def test_an_emoji_named_like_a_held_out_combination_of_scenes_is_held_out() -> None:
+    held = [found.english for found in list_emoji(-1, skin_tones=False) if is_emoji_held_out(found, 0.0)]
+    assert held == ["yellow circle", "purple square"]

@@ -105,3 +105,11 @@ def test_ingest_counts_what_it_passed_over(tmp_path: Path) -> None:
     counts = ingest(DataConfig(scenes=ScenesConfig(num_samples=0), external=(external,)), output, seed=0)
     assert counts["num_samples"] == 1 == counts["num_skipped_broken"]
     assert [row.source for row in table_to_rows(read_manifest(output))] == ["mine"]
+
+
+def test_the_caption_of_a_tux_paint_stamp_is_its_english_line(tmp_path: Path) -> None:
+    (tmp_path / "coin.png").write_bytes(PNG)
+    text = "A coin = money.\naf.utf8='n Munt.\nzh_CN.utf8=硬币\nca@valencia.utf8=Una moneda.\n"
+    (tmp_path / "coin.txt").write_text(text, encoding="utf-8")
+    ((sample,), _) = read(tmp_path, "folder")
+    assert [(caption.language, caption.text.strip()) for caption in sample.captions] == [("en", "A coin = money.")]

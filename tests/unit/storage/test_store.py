@@ -51,6 +51,19 @@ def test_folder_comes_back_as_it_was(store: Store, folder: Path, tmp_path: Path,
     assert not list(tmp_path.glob(".*partial"))
 
 
+def test_some_files_of_a_folder_come_back_alone_and_once(store: Store, folder: Path, tmp_path: Path) -> None:
+    digest = store.put_folder(folder)
+    wanted = ["a.txt", "nested/deeper/again.txt"]
+    store.get_files(digest, wanted, tmp_path / "out")
+    assert sorted(contents(tmp_path / "out")) == wanted
+    (tmp_path / "out" / "a.txt").write_bytes(b"mine")
+    store.get_files(digest, ["a.txt", "empty"], tmp_path / "out")
+    assert contents(tmp_path / "out") == {"a.txt": b"mine", "empty": b"", "nested/deeper/again.txt": b"alpha"}
+    with pytest.raises(PayloadMissing, match="no such file") as caught:
+        store.get_files(digest, ["a.txt", "b", "c"], tmp_path / "out")
+    assert len(caught.value.problems) == 2
+
+
 def test_folder_digest_is_the_sha256_of_its_canonical_tree(store: Store, tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "x").write_bytes(b"1")
