@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagewright.config.evaluation import EvaluationConfig
-from imagewright.curation.prompt_constraints import broken_constraints
-from imagewright.models.language_model import load_saved, user_message
+from imagewright.models.language_model import load_saved
+from imagewright.models.prompt_expansion import expand_prompts
 from imagewright.models.text_encoder import TextEncoder
 from imagewright.models.text_generation import LocalGenerator, TextGenerator
 
 MAX_SECONDS = 600.0
 """Longest time of one batch; what is unfinished then falls back."""
+EXPANSION_VERSION = "2"
+"""Raised when the same model would expand differently, so that no image of another text is taken from the cache."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +47,22 @@ class Enhancement:
 def enhance_prompts(source: EnhancerInput, prompts: Sequence[str], encoder: TextEncoder, config: EvaluationConfig) -> Enhancement:
     """Loads the enhancer and expands every different prompt once, greedily. Raises LanguageModelError for a payload that is none."""
     texts = expand(LocalGenerator.of(load_saved(source.payload)), prompts, encoder, config)
-    identity = "/".join([source.digest, str(config.enhancer_max_tokens), str(config.resolution_px), str(encoder.max_tokens)])
+    bounds = (config.enhancer_max_tokens, config.resolution_px, encoder.max_tokens)
+    identity = "/".join([source.digest, EXPANSION_VERSION, *map(str, bounds)])
     return Enhancement(identity, texts)
 
 
 def expand(generator: TextGenerator, prompts: Sequence[str], encoder: TextEncoder, config: EvaluationConfig) -> dict[str, str]:
     """Prompt -> expansion that breaks no constraint and fits the text encoder, else the prompt; short ones first, so batches pad little."""
     side = config.resolution_px
+
+    def fits(text: str) -> bool:
+        return encoder.count_tokens(text) <= encoder.max_tokens
+
     order = sorted(dict.fromkeys(prompts), key=len)
     found: dict[str, str] = {}
     for start in range(0, len(order), config.enhancer_batch_size):
         batch = order[start : start + config.enhancer_batch_size]
-        answers = generator.generate([user_message(prompt, side, side) for prompt in batch], config.enhancer_max_tokens, MAX_SECONDS)
-        for prompt, text in zip(batch, answers, strict=True):
-            fits = bool(text) and not broken_constraints(prompt, text) and encoder.encode([text])[0].shape[0] < encoder.max_tokens
-            found[prompt] = text if fits else prompt
+        answers = expand_prompts(generator, batch, (side, side), config.enhancer_max_tokens, MAX_SECONDS, fits)
+        found |= {prompt: answer.text or prompt for prompt, answer in zip(batch, answers, strict=True)}
     return found

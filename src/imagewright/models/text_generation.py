@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -20,6 +20,14 @@ class TextGenerator(Protocol):
         """One plain answer per message. Raises OSError, ValueError or RuntimeError when there is none."""
 
 
+@runtime_checkable
+class TextCompleter(Protocol):
+    """Goes on with answers that were begun for it."""
+
+    def complete(self, contents: Sequence[str], openings: Sequence[str], max_new_tokens: int, seconds: float) -> list[str]:
+        """One answer per message, each beginning with its opening; the bound counts what is added. Raises as `generate` does."""
+
+
 @dataclass(frozen=True)
 class LocalGenerator:
     """Greedy decoding of a batch, so that the same prompt always becomes the same text. One call at a time."""
@@ -32,11 +40,15 @@ class LocalGenerator:
         """A generator with a lock of its own."""
         return cls(language_model, Lock())
 
-    @torch.no_grad()
     def generate(self, contents: Sequence[str], max_new_tokens: int, seconds: float) -> list[str]:
-        """Pads on the left; an answer cut by the bound or the clock is returned as far as it came."""
+        """An answer cut by the bound or the clock is returned as far as it came."""
+        return self.complete(contents, [""] * len(contents), max_new_tokens, seconds)
+
+    @torch.no_grad()
+    def complete(self, contents: Sequence[str], openings: Sequence[str], max_new_tokens: int, seconds: float) -> list[str]:
+        """Pads on the left, writes each opening behind its message and lets the model go on."""
         model, tokenizer = self.language_model.model, self.language_model.tokenizer
-        texts = [render(tokenizer, content) for content in contents]
+        texts = [render(tokenizer, content) + opening for content, opening in zip(contents, openings, strict=True)]
         with self.lock:
             batch = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", verbose=False).to(model.device)
             output = model.generate(
@@ -48,7 +60,8 @@ class LocalGenerator:
                 eos_token_id=tokenizer.eos_token_id,
             )
             start = batch["input_ids"].shape[1]
-            return [str(tokenizer.decode(ids[start:], skip_special_tokens=True)).strip() for ids in output]
+            added = [str(tokenizer.decode(ids[start:], skip_special_tokens=True)) for ids in output]
+        return [f"{opening}{text}".strip() for opening, text in zip(openings, added, strict=True)]
 
 
 @dataclass(frozen=True)
