@@ -21,6 +21,7 @@ from imagewright.evaluation.benchmarks.suite import Suite, judge_suite, score_su
 from imagewright.evaluation.calibration import calibrate, require_trustworthy
 from imagewright.evaluation.distribution import EffLite3, compare_distributions
 from imagewright.evaluation.enhancement import Enhancement, EnhancerInput, enhance_prompts
+from imagewright.evaluation.enhancer_rows import enhancer_metrics
 from imagewright.evaluation.generation import GenerationCache, Generator, SamplerSettings, generate, load_generator
 from imagewright.evaluation.grid import write_grid
 from imagewright.evaluation.page import name_of
@@ -212,6 +213,7 @@ def evaluate_model(
         scores=score_prompts(prompts, per_prompt, config),
         per_prompt=per_prompt,
         enhancer_fallbacks=enhancement.fallback_share if enhancement else 0.0,
+        enhancer_rates=enhancement.rates() if enhancement else {},
     )
     return images, row
 
@@ -284,8 +286,7 @@ def metrics_of(results: Results) -> dict[str, float]:
                 metrics |= {f"eval/{suite}/{score.task}_low": score.low, f"eval/{suite}/{score.task}_high": score.high}
             metrics |= {f"eval/{suite}_{name}/{score.task}": score.value} if score.task in TOTALS else {}
         metrics |= {f"eval/distribution_{name}/{key}": value for key, value in row.distribution.items()}
-        if row.enhancer:
-            metrics[f"eval/enhancer_{row.lineage}/fallbacks"] = row.enhancer_fallbacks
+    metrics |= enhancer_metrics(results.models)
     assert results.judge.ceiling_through_vae is not None, "the scene judge is tried through the autoencoder"
     metrics |= {"eval/judge/ceiling": results.judge.ceiling, "eval/judge/ceiling_through_vae": results.judge.ceiling_through_vae}
     return metrics | {"eval/judge/worst_floor": max(results.judge.floors.values())}

@@ -8,9 +8,14 @@ from threading import Lock
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
+from transformers import LogitsProcessor
 
 from imagewright.models.chat_endpoint import ask
 from imagewright.models.language_model import LanguageModel, render
+
+MIN_LOG_PROBABILITY = -2.0
+"""Mean per token below which what was added to an opening is dropped: a model that guesses adds noise. A fine-tuned one is far above."""
 
 
 class TextGenerator(Protocol):
@@ -25,7 +30,10 @@ class TextCompleter(Protocol):
     """Goes on with answers that were begun for it."""
 
     def complete(self, contents: Sequence[str], openings: Sequence[str], max_new_tokens: int, seconds: float) -> list[str]:
-        """One answer per message, each beginning with its opening; the bound counts what is added. Raises as `generate` does."""
+        """One answer per message, each beginning with its opening; where the model only guesses, nothing is added.
+
+        The bound counts what is added. Raises as `generate` does.
+        """
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,7 @@ class LocalGenerator:
         """Pads on the left, writes each opening behind its message and lets the model go on."""
         model, tokenizer = self.language_model.model, self.language_model.tokenizer
         texts = [render(tokenizer, content) + opening for content, opening in zip(contents, openings, strict=True)]
+        certainty = GreedyCertainty()
         with self.lock:
             batch = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", verbose=False).to(model.device)
             output = model.generate(
@@ -56,12 +65,35 @@ class LocalGenerator:
                 max_new_tokens=min(max_new_tokens, tokenizer.model_max_length),
                 max_time=seconds,
                 do_sample=False,
+                logits_processor=[certainty],
                 pad_token_id=tokenizer.pad_token_id,
                 eos_token_id=tokenizer.eos_token_id,
             )
-            start = batch["input_ids"].shape[1]
-            added = [str(tokenizer.decode(ids[start:], skip_special_tokens=True)) for ids in output]
-        return [f"{opening}{text}".strip() for opening, text in zip(openings, added, strict=True)]
+        added = output[:, batch["input_ids"].shape[1] :]
+        sure = certainty.means(added == tokenizer.eos_token_id) >= MIN_LOG_PROBABILITY
+        found = []
+        for opening, ids, trusted in zip(openings, added, sure, strict=True):
+            text = str(tokenizer.decode(ids, skip_special_tokens=True)) if trusted or not opening else ""
+            found.append(f"{opening}{text}".strip())
+        return found
+
+
+class GreedyCertainty(LogitsProcessor):
+    """Watches greedy decoding: the log-probability of every token it takes."""
+
+    def __init__(self) -> None:
+        self.taken: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """scores: [B, V], handed on as they are."""
+        self.taken.append(scores.float().log_softmax(dim=-1).amax(dim=-1))
+        return scores
+
+    def means(self, ended: Tensor) -> Tensor:
+        """[B]: mean over the tokens of each answer up to and with its end. ended: [B, T], True on end tokens."""
+        log_probs = torch.stack(self.taken, dim=1)
+        counted = (ended.cumsum(dim=1) - ended.long()) == 0
+        return (log_probs * counted).sum(dim=1) / counted.sum(dim=1)
 
 
 @dataclass(frozen=True)
