@@ -10,16 +10,16 @@ import numpy as np
 from imagewright.curation.prompt_constraints import OBJECTS
 from imagewright.curation.rewriting import visible_texts
 
-THINGS = ("people", "birds", "clouds", "trees", "shadows", "frame", "logo", "dogs", "lamps", "books", "flowers", "cars", "windows", "snow")
-EXCLUSIONS = ("no {thing}", "without any {thing}", "without {thing}", "not a single {thing}", "never {thing}")
+THINGS = ("people", "birds", "clouds", "trees", "shadows", "frames", "logos", "dogs", "lamps", "books", "flowers", "cars", "snowflakes")
+EXCLUSIONS = ("no {thing}", "without any {thing}", "without {thing}", "but no {thing}")
 COUNTS = ("{count} {thing}", "with {count} {thing}", "exactly {count} {thing}", "and {count} {thing}")
 WORDS = (
-    "HELLO", "NORTH", "GATE", "JAZZ", "SUMMER", "TEA", "ROOM", "FINAL", "STATION", "PRESS", "STOP", "RADIO", "GARDEN", "MEET", "UNDER",
+    "HELLO", "NORTH", "GATE", "JAZZ", "SUMMER", "TEA", "ROOM", "FINAL", "STATION", "PRESS", "STOP", "RADIO", "GARDEN", "MEET", "RIVER",
     "LIMITED", "ORDER", "NOW", "HARBOUR", "LAST", "CALL", "WELCOME", "BLUE HOUR", "SOLD OUT", "15% LESS", "8/11", "A4", "7:30",
 )  # fmt: skip
 SIGNS = ("with the words “{text}”", "with “{text}” written on it", "and the text “{text}”", "saying “{text}”")
 FOREIGN = ("夜晚", "下雨的街道", "复古风格", "солнце", "тихий вечер", "בוקר", "أزرق هادئ", "朝の光", "mañana", "über allem", "정원")
-LOOKS = ("at dusk", "in the rain", "seen from above the clouds", "like a woodcut", "under neon light", "made of paper", "very old")
+LOOKS = ("at dusk", "in the rain", "seen from far away", "like a woodcut", "in neon light", "made of paper", "very old")
 
 
 def draw_addition(rng: np.random.Generator, caption: str) -> str:

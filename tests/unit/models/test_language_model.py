@@ -101,17 +101,17 @@ def test_certainty_is_the_mean_up_to_and_with_the_first_end() -> None:
 
 def fitted(source: LanguageModel, answer: str) -> LanguageModel:
     """A copy of a model that has learned one answer by heart."""
-    model = copy.deepcopy(source.model).train()
-    source.tokenizer.model_max_length = 64
-    ids, length = encode_exchange(source.tokenizer, user_message("circle", 32, 32), answer)
+    model, tokenizer = copy.deepcopy(source.model).train(), copy.deepcopy(source.tokenizer)
+    tokenizer.model_max_length = 64
+    ids, length = encode_exchange(tokenizer, user_message("circle", 32, 32), answer)
     labels = torch.tensor([ids])
     labels[:, :length] = -100
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(60):
+    for _ in range(80):
         model(torch.tensor([ids]), labels=labels).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    return LanguageModel(model.eval(), source.tokenizer)
+    return LanguageModel(model.eval(), tokenizer)
 
 
 def test_a_tokenizer_without_a_template_is_refused() -> None:
