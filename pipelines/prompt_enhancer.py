@@ -13,7 +13,7 @@ from imagewright.config.placement import PlacementConfig
 
 
 def build(placement: PlacementConfig) -> Callable[..., Any]:
-    """Builds the pipeline with every task placed."""
+    """Builds the pipeline with every task placed: the language model before there is an image model."""
 
     @dsl.pipeline(name="prompt-enhancer")
     def prompt_enhancer(config: str, curated: Input[Dataset]) -> Model:
@@ -27,5 +27,16 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
 
 
 def build_by_name(placement: PlacementConfig) -> Callable[..., Any]:
-    """The pipeline on records of earlier work."""
-    return by_name(build(placement), placement, datasets=("curated",))
+    """The pipeline on records of earlier work; a trained image model with its VAE, and a scorer, may judge the expansions."""
+
+    @dsl.pipeline(name="prompt-enhancer")
+    def prompt_enhancer(config: str, curated: Input[Dataset], model: Input[Model], vae: Input[Model], aes: Input[Model]) -> Model:
+        """Trains the language model that expands short prompts.
+
+        1. train-enhancer: reverse pairs, fine-tuning on the assistant's tokens, then rewards of its own expansions where steps are set
+        """
+        task = train_enhancer(config=config, curated=curated, model=model, vae=vae, aes=aes)
+        return place(task, "train", placement).outputs["enhancer"]
+
+    judges = ("model", "vae", "aes")
+    return by_name(prompt_enhancer, placement, datasets=("curated",), models=judges, optional=judges)

@@ -10,8 +10,12 @@ def train_enhancer(
     curated: Input[Dataset],
     enhancer: Output[Model],
     metrics: Output[Metrics],
+    model: Input[Model] = None,
+    vae: Input[Model] = None,
+    aes: Input[Model] = None,
 ) -> None:
     """Trains the language model that expands short prompts."""
     from imagewright.jobs.component import run_component
 
-    run_component("train-enhancer", config, inputs={"curated": curated}, output=enhancer, metrics=metrics)
+    inputs = {"curated": curated, "model": model, "vae": vae, "aes": aes}
+    run_component("train-enhancer", config, inputs=inputs, output=enhancer, metrics=metrics)

@@ -15,7 +15,13 @@ class PairsConfig(Section):
     """Reverse pairs: long captions degraded into prompts as people type them."""
 
     max_pairs: int = Field(default=4096, ge=1, le=10_000_000)
-    """Pairs made at most; samples are drawn evenly from the curated manifest."""
+    """Pairs made at most."""
+    source_balance: float = Field(default=0.5, ge=0.0, le=1.0)
+    """0 draws samples of the curated manifest evenly, 1 gives every source the same share; between, small sources gain. Text on
+    posters is rare in a pool of scenes, and a model that never saw a quoted word loses it."""
+    additions: float = Field(default=0.25, ge=0.0, le=1.0)
+    """Share of pairs whose prompt and caption both end with a remark the picture says nothing of: an exclusion, a count, written
+    words, a foreign word. It teaches the model to carry over what it does not know."""
     strategies: tuple[Strategy, ...] = Field(
         default=("original", "drop_attributes", "keywords", "one_clause", "colloquial", "other_language"), min_length=1
     )
@@ -66,6 +72,8 @@ class PolicyConfig(Section):
     """Pull towards the fine-tuned model (0.04 in DeepSeekMath)."""
     sampler_steps: int = Field(default=8, ge=1, le=200)
     """Sampling steps of the judged pictures."""
+    measured_prompts: int = Field(default=8, ge=0, le=10_000)
+    """Prompts of every task and split of the held-out scenes on which the reward before and after the step is compared; 0 compares none."""
     weights: RewardWeights = RewardWeights()
     """What counts how much."""
 

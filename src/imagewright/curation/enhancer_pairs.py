@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imagewright.config.enhancer import PairsConfig, Strategy
 from imagewright.curation.card import markdown_table
+from imagewright.curation.prompt_additions import add_to_both, draw_addition
 from imagewright.curation.prompt_constraints import COLOURS, broken_constraints
-from imagewright.curation.rewriting import keywords, rejection
+from imagewright.curation.rewriting import keywords, rejection, visible_texts
 from imagewright.data.manifest import MANIFEST_NAME, ManifestRow, read_manifest, table_to_rows
 from imagewright.errors import InputError, Problem
 from imagewright.sources.scene_spec import is_held_out, scene_from_json
@@ -34,6 +36,7 @@ COLLOQUIAL = (
     "draw {what}", "please make {what}", "i want {what}", "{what} pls", "can you draw {what}?", "gimme {what}", "just {what}",
     "could i get {what} please", "{what}",
 )  # fmt: skip
+SHOUTED_SHARE = 0.15
 
 
 class PairsError(InputError):
@@ -77,9 +80,13 @@ class RuleDegrader:
             return clause
         if strategy == "drop_attributes":
             return drop_attributes(clause)
-        if strategy == "keywords":
-            return keywords(clause, self.language)
+        return keywords(clause, self.language) if strategy == "keywords" else self.colloquial(clause)
+
+    def colloquial(self, clause: str) -> str:
+        """As people ask for it, now and then in capitals; quoted text stays as it is."""
         plain = drop_attributes(clause) if self.rng.random() < 0.5 else clause
+        if not visible_texts(plain) and self.rng.random() < SHOUTED_SHARE:
+            return plain.upper() + "!" * int(self.rng.integers(4))
         return COLLOQUIAL[int(self.rng.integers(len(COLLOQUIAL)))].format(what=plain)
 
     def choose(self, texts: Sequence[str]) -> str:
@@ -111,7 +118,7 @@ def make_pairs(rows: Iterable[ManifestRow], config: PairsConfig, seed: int, reje
     rng = np.random.default_rng(seed)
     candidates = list(rows)
     pairs: list[PromptPair] = []
-    for index in rng.permutation(len(candidates)):
+    for index in draw_order([row.source for row in candidates], config.source_balance, rng):
         if len(pairs) == config.max_pairs:
             break
         row = candidates[index]
@@ -123,11 +130,30 @@ def make_pairs(rows: Iterable[ManifestRow], config: PairsConfig, seed: int, reje
             reason = "held_out_combination"
         elif caption:
             reason, prompt = try_strategy(degrader, row, caption, strategy)
+        if not reason and rng.random() < config.additions:
+            reason, prompt, caption = with_addition(prompt, caption, rng)
         if reason:
             rejected[reason] += 1
         else:
             pairs.append(PromptPair(row.sample_key, prompt, caption, strategy, width, height))
     return pairs
+
+
+def draw_order(sources: Sequence[str], balance: float, rng: np.random.Generator) -> NDArray[np.int64]:
+    """A random order of rows in which rows of small sources come sooner: weights are (rows of the source)^-balance.
+
+    Weighted sampling without replacement by exponential keys (Efraimidis and Spirakis 2006).
+    """
+    counts = Counter(sources)
+    weights = np.array([counts[source] ** -balance for source in sources])
+    return np.argsort(rng.exponential(size=len(sources)) / weights, kind="stable")
+
+
+def with_addition(prompt: str, caption: str, rng: np.random.Generator) -> tuple[str, str, str]:
+    """(why not, prompt, caption) with the same remark at the end of both."""
+    asked, told = add_to_both(prompt, caption, draw_addition(rng, caption))
+    broken = broken_constraints(asked, told)
+    return (f"addition_{broken[0]}" if broken else ""), asked, told
 
 
 def try_strategy(degrader: Degrader, row: ManifestRow, caption: str, strategy: Strategy) -> tuple[str, str]:

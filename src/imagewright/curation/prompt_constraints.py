@@ -141,6 +141,7 @@ def broken_constraints(prompt: str, enhanced: str) -> tuple[str, ...]:
         "swapped_colour": any(not keeps_colour_of(pair, told.words) for pair in asked.coloured),
         "lost_negation": not asked.negated <= told.negated,
         "shows_negated": any(shown_positively(word, told) for word in asked.negated if word not in NEGATIONS),
+        "excludes_asked": bool((told.negated - asked.negated - NEGATIONS) & set(asked.words)),
         "lost_object": not asked.objects <= told.objects,
         "added_object": bool(asked.objects) and not told.objects <= asked.objects,
         "changed_place": not asked.placed <= told.placed or contradicts_place(asked, told),

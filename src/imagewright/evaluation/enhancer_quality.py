@@ -1,13 +1,12 @@
-"""How well a language model expands prompts before any fallback: constraint pass rate, what breaks, length and diversity."""
+"""How well a language model expands prompts: constraint pass rate of first answers, fallbacks, what breaks, length and diversity."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from imagewright.curation.prompt_constraints import broken_constraints
-from imagewright.models.language_model import user_message
+from imagewright.models.prompt_expansion import Expansion, expand_prompts
 from imagewright.models.text_generation import TextGenerator
 
 Z95 = 1.959964
@@ -18,23 +17,37 @@ class EnhancerQuality:
     """Results over prompts."""
 
     prompts: tuple[str, ...]
-    outputs: tuple[str, ...]
-    broken: tuple[tuple[str, ...], ...]
+    expansions: tuple[Expansion, ...]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """First answers."""
+        return tuple(expansion.first for expansion in self.expansions)
+
+    @property
+    def broken(self) -> tuple[tuple[str, ...], ...]:
+        """Constraints each first answer breaks."""
+        return tuple(expansion.first_broken for expansion in self.expansions)
 
     @property
     def num_passed(self) -> int:
-        """Prompts whose expansion breaks no constraint."""
+        """Prompts whose first answer breaks no constraint."""
         return sum(not names for names in self.broken)
 
     @property
+    def num_fallbacks(self) -> int:
+        """Prompts that stand as they were: neither attempt kept everything."""
+        return sum(not expansion.text for expansion in self.expansions)
+
+    @property
     def pass_rate(self) -> float:
-        """Share that passes before any fallback; the rest falls back."""
+        """Share of first answers that pass, before any second attempt or fallback."""
         return self.num_passed / len(self.prompts)
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """95% Wilson interval of the pass rate."""
-        return wilson(self.num_passed, len(self.prompts))
+    def fallback_rate(self) -> float:
+        """Share of prompts that stand as they were."""
+        return self.num_fallbacks / len(self.prompts)
 
     @property
     def mean_words(self) -> float:
@@ -44,11 +57,8 @@ class EnhancerQuality:
     @property
     def gain_words(self) -> float:
         """Words an accepted expansion adds to its prompt, on average; 0 when none is accepted."""
-        added = [
-            len(text.split()) - len(prompt.split())
-            for prompt, text, names in zip(self.prompts, self.outputs, self.broken, strict=True)
-            if not names
-        ]
+        pairs = zip(self.prompts, self.expansions, strict=True)
+        added = [len(found.text.split()) - len(prompt.split()) for prompt, found in pairs if found.text]
         return sum(added) / len(added) if added else 0.0
 
     @property
@@ -58,17 +68,20 @@ class EnhancerQuality:
         return len(set(pairs)) / len(pairs) if pairs else 0.0
 
     def reasons(self) -> Mapping[str, int]:
-        """How often each constraint broke."""
+        """How often each constraint broke in first answers."""
         return Counter(name for names in self.broken for name in names)
 
     def metrics(self, name: str) -> dict[str, float]:
         """Tracked metrics of one model."""
-        low, high = self.interval
+        low, high = wilson(self.num_passed, len(self.prompts))
+        fallback_low, fallback_high = wilson(self.num_fallbacks, len(self.prompts))
         return {
             f"enhancer/{name}_pass_rate": self.pass_rate,
             f"enhancer/{name}_pass_rate_low": low,
             f"enhancer/{name}_pass_rate_high": high,
-            f"enhancer/{name}_fallback_rate": 1.0 - self.pass_rate,
+            f"enhancer/{name}_fallback_rate": self.fallback_rate,
+            f"enhancer/{name}_fallback_rate_low": fallback_low,
+            f"enhancer/{name}_fallback_rate_high": fallback_high,
             f"enhancer/{name}_words": self.mean_words,
             f"enhancer/{name}_added_words": self.gain_words,
             f"enhancer/{name}_diversity": self.diversity,
@@ -86,16 +99,19 @@ def wilson(passed: int, total: int) -> tuple[float, float]:
 
 
 def measure(
-    generator: TextGenerator, prompts: Sequence[str], size_px: tuple[int, int], max_new_tokens: int, batch_size: int
+    generator: TextGenerator,
+    prompts: Sequence[str],
+    size_px: tuple[int, int],
+    max_new_tokens: int,
+    batch_size: int,
+    fits: Callable[[str], bool] = lambda _: True,
 ) -> EnhancerQuality:
-    """Expands every prompt once, shortest first so that batches pad little; results keep the given order."""
+    """Expands every prompt as the server would, shortest first so that batches pad little; results keep the given order."""
     assert prompts, "measuring needs a prompt"
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    outputs = [""] * len(prompts)
+    found: dict[int, Expansion] = {}
     for start in range(0, len(order), batch_size):
         chunk = order[start : start + batch_size]
-        contents = [user_message(prompts[index], *size_px) for index in chunk]
-        for index, text in zip(chunk, generator.generate(contents, max_new_tokens, float("inf")), strict=True):
-            outputs[index] = text
-    broken = tuple(broken_constraints(prompt, text) for prompt, text in zip(prompts, outputs, strict=True))
-    return EnhancerQuality(tuple(prompts), tuple(outputs), broken)
+        answers = expand_prompts(generator, [prompts[index] for index in chunk], size_px, max_new_tokens, float("inf"), fits)
+        found |= dict(zip(chunk, answers, strict=True))
+    return EnhancerQuality(tuple(prompts), tuple(found[index] for index in range(len(prompts))))

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from imagewright.evaluation.enhancer_rows import enhancer_note
 from imagewright.evaluation.grid import GAP_PX, cell_size
 from imagewright.evaluation.page import name_of, render_page, seconds, size
 from imagewright.evaluation.results import ModelResult, Results
@@ -68,6 +69,7 @@ def page_of(data: ReportData) -> dict[str, Any]:
         "tiles": tiles(data),
         "results": results,
         "score_groups": score_groups(score_rows(rows, results.judge)) if results else [],
+        "enhancer_note": enhancer_note(rows),
         "failed_verdicts": [
             f"{name_of(row)}, {suite}: " + ", ".join(f"{count} verdicts {reason}" for reason, count in failed.items())
             for row in rows

@@ -93,6 +93,8 @@ class ModelResult(Section):
     """Suite -> reason -> verdicts that were none; they are in no score."""
     enhancer_fallbacks: float = Field(default=0.0, ge=0, le=1)
     """Share of prompts the enhancer left as they were."""
+    enhancer_rates: dict[str, float] = Field(default_factory=dict)
+    """num_prompts, and pass_rate of first answers and fallback_rate, each with `_low` and `_high` of its 95% interval."""
 
 
 class Results(Section):

@@ -22,6 +22,7 @@ from imagewright.evaluation.calibration import calibrate, require_trustworthy
 from imagewright.evaluation.distribution import DISTANCE, distribution_measure
 from imagewright.evaluation.distribution import SUITE as DISTRIBUTION
 from imagewright.evaluation.enhancement import Enhancement, EnhancerInput, enhance_prompts
+from imagewright.evaluation.enhancer_rows import enhancer_metrics
 from imagewright.evaluation.generation import GenerationCache, Generator, SamplerSettings, generate, load_generator
 from imagewright.evaluation.grid import write_grid
 from imagewright.evaluation.page import name_of
@@ -205,6 +206,7 @@ def evaluate_model(
         scores=score_prompts(prompts, per_prompt, config),
         per_prompt=per_prompt,
         enhancer_fallbacks=enhancement.fallback_share if enhancement else 0.0,
+        enhancer_rates=enhancement.rates() if enhancement else {},
     )
     return images, row
 
@@ -277,8 +279,7 @@ def metrics_of(results: Results) -> dict[str, float]:
                 metrics |= {f"eval/{suite}/{score.task}_low": score.low, f"eval/{suite}/{score.task}_high": score.high}
             every = score.task in TOTALS or score.suite in (DISTRIBUTION, DISTANCE)
             metrics |= {f"eval/{suite}_{name}/{score.task}": score.value} if every else {}
-        if row.enhancer:
-            metrics[f"eval/enhancer_{row.lineage}/fallbacks"] = row.enhancer_fallbacks
+    metrics |= enhancer_metrics(results.models)
     assert results.judge.ceiling_through_vae is not None, "the scene judge is tried through the autoencoder"
     metrics |= {"eval/judge/ceiling": results.judge.ceiling, "eval/judge/ceiling_through_vae": results.judge.ceiling_through_vae}
     return metrics | {"eval/judge/worst_floor": max(results.judge.floors.values())}

@@ -10,12 +10,13 @@ from imagewright.jobs.job import Job, JobContext, Outcome
 if TYPE_CHECKING:
     from imagewright.methods.enhancer_reward import Judge
 
+JUDGES = ("model", "vae", "aes")
 JOB = Job(
     name="train-enhancer",
     stage="enhancer",
     kind="model",
     inputs=("curated",),
-    optional_inputs=("model", "vae", "aes"),
+    optional_inputs=JUDGES,
     sections=("enhancer", "training", "text_encoder"),
 )
 
@@ -28,6 +29,10 @@ def run(context: JobContext) -> Outcome:
     from imagewright.methods.enhancer_run import EnhancerRun, run_enhancer
     from imagewright.training.archive import ArchivePlace
 
+    steps, ignored = context.config.enhancer.policy.steps, [name for name in JUDGES if name in context.inputs]
+    if ignored and not steps:
+        text = f"{', '.join(ignored)}: not used, because enhancer.policy.steps is 0 and nothing is rewarded"
+        context.console.print(text, markup=False, soft_wrap=True)
     settings = EnhancerRun(
         config=context.config.enhancer,
         training=context.config.training,
@@ -35,7 +40,7 @@ def run(context: JobContext) -> Outcome:
         work=context.work,
         seed=context.seed,
         archive=ArchivePlace(context.store, context.archive) if context.archive else None,
-        judge=judge_of(context) if context.config.enhancer.policy.steps and "model" in context.inputs else None,
+        judge=judge_of(context) if steps and "model" in context.inputs else None,
     )
     metrics, counts = run_enhancer(settings, context.output, context.run, context.console)
     return Outcome(metrics=metrics, counts=counts)

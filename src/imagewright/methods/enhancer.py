@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from imagewright.training.method import PlainMethod, StepOutput
 ENHANCER = "enhancer"
 ADAPTER = "enhancer"
 SCALE = 2.0
+WINDOW_BATCHES = 16
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,13 @@ class ExchangeBatch:
 
 
 class ExchangeSource:
-    """Endless shuffled batches; the order depends on seed and epoch only, so a position is enough to go on."""
+    """Endless shuffled batches of similar length; the order depends on seed and epoch only, so a position is enough to go on."""
 
     def __init__(self, exchanges: Sequence[Exchange], batch_size: int, pad_id: int, seed: int) -> None:
         assert exchanges, "training needs a pair"
         self.exchanges, self.batch_size, self.pad_id, self.seed = exchanges, batch_size, pad_id, seed
         self.position = 0
+        self.epoch, self.order = -1, np.zeros(0, dtype=np.int64)
 
     def next_step(self) -> list[ExchangeBatch]:
         """The next `batch_size` exchanges as one micro-batch."""
@@ -67,7 +70,21 @@ class ExchangeSource:
     def index_of(self, position: int) -> int:
         """Which exchange stands at an endless position."""
         epoch, place = divmod(position, len(self.exchanges))
-        return int(np.random.default_rng((self.seed, epoch)).permutation(len(self.exchanges))[place])
+        if epoch != self.epoch:
+            self.epoch, self.order = epoch, self.order_of(epoch)
+        return int(self.order[place])
+
+    def order_of(self, epoch: int) -> NDArray[np.int64]:
+        """A permutation whose batches pad little: windows of it are sorted by length, then their batches shuffled."""
+        rng = np.random.default_rng((self.seed, epoch))
+        lengths = np.array([len(exchange.ids) for exchange in self.exchanges])
+        order, batches = rng.permutation(len(lengths)), []
+        for start in range(0, len(order), WINDOW_BATCHES * self.batch_size):
+            window = order[start : start + WINDOW_BATCHES * self.batch_size]
+            window = window[np.argsort(lengths[window], kind="stable")]
+            cut = [window[at : at + self.batch_size] for at in range(0, len(window), self.batch_size)]
+            batches += [cut[at] for at in rng.permutation(len(cut))]
+        return np.concatenate(batches)
 
     def state(self) -> dict[str, int]:
         """Exchanges handed out."""

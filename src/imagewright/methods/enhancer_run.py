@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from imagewright.config.training import TrainingConfig
 from imagewright.curation.enhancer_pairs import PairsError, PromptPair, held_out_prompts, training_pairs, write_pairs
 from imagewright.errors import Problem
 from imagewright.evaluation.enhancer_quality import EnhancerQuality, measure
+from imagewright.evaluation.statistics import compare_paired
+from imagewright.evaluation.suites import SuitePrompt, scene_suite
 from imagewright.methods.enhancer import ENHANCER, EnhancerMethod, ExchangeSource, adapt, collate, merge_adapters, tokenize_pairs
 from imagewright.methods.enhancer_policy import EnhancerPolicyMethod, PromptSource
-from imagewright.methods.enhancer_reward import Judge
+from imagewright.methods.enhancer_reward import Judge, rewards_of
 from imagewright.methods.preference_sampling import choose_prompts
-from imagewright.models.language_model import LanguageModel, load_language_model, save_language_model
+from imagewright.models.language_model import LanguageModel, load_language_model, save_language_model, user_message
 from imagewright.models.text_generation import LocalGenerator
 from imagewright.tracking.job_run import JobRun
 from imagewright.training.archive import ArchivePlace, part_of
@@ -65,11 +67,10 @@ def run_enhancer(
     language_model = load_language_model(config)
     untrained = quality(language_model, prompts, config)
     result, num_exchanges = fine_tune(language_model, pairs, settings, run, console)
-    if config.policy.steps:
-        improve(language_model, settings, run, console)
+    rewarded = improve(language_model, settings, run, console) if config.policy.steps else {}
     save_language_model(language_model, output)
     trained = quality(language_model, prompts, config)
-    metrics = {"train/final_loss": result.last_loss, **result.validation}
+    metrics = {"train/final_loss": result.last_loss, **result.validation, **rewarded}
     for name, found in (("untrained", untrained), ("trained", trained)):
         metrics |= found.metrics(name) if found else {}
     run.log_metrics(metrics, result.steps)
@@ -116,8 +117,8 @@ def fine_tune(
     return result, len(exchanges)
 
 
-def improve(language_model: LanguageModel, settings: EnhancerRun, run: JobRun, console: Console | None) -> None:
-    """The policy step, in place: the fine-tuned model is its own reference."""
+def improve(language_model: LanguageModel, settings: EnhancerRun, run: JobRun, console: Console | None) -> dict[str, float]:
+    """The policy step, in place: the fine-tuned model is its own reference. Returns what it gained on held-out prompts."""
     config, world = settings.config, World()
     policy, model = config.policy, language_model.model
     prompts = choose_prompts(settings.curated, policy.max_prompts, settings.seed)
@@ -138,11 +139,44 @@ def improve(language_model: LanguageModel, settings: EnhancerRun, run: JobRun, c
     archive = part_of(settings.archive, "policy")
     Trainer(method, source, training, plan, settings.work / "policy", run, hooks=hooks, world=world, archive=archive).fit()
     merge_adapters(model)
+    held_out = scene_suite(settings.curated, policy.measured_prompts, settings.seed) if policy.measured_prompts else []
+    if not held_out:
+        return {}
+    pair = (language_model, LanguageModel(reference, language_model.tokenizer))
+    after, before = (rewards_on(one, held_out, settings) for one in pair)
+    return policy_metrics(before, after)
+
+
+def rewards_on(language_model: LanguageModel, prompts: Sequence[SuitePrompt], settings: EnhancerRun) -> dict[str, float]:
+    """Prompt id -> reward of its greedy first answer, before any fallback."""
+    config = settings.config
+    language_model.model.eval()
+    generator, size = LocalGenerator.of(language_model), config.pairs.sizes_px[0]
+    found: dict[str, float] = {}
+    for start in range(0, len(prompts), config.generation_batch_size):
+        batch = prompts[start : start + config.generation_batch_size]
+        contents = [user_message(prompt.text, *size) for prompt in batch]
+        texts = generator.generate(contents, config.policy.max_new_tokens, float("inf"))
+        rewards = rewards_of(batch, texts, config.policy, settings.judge)
+        found |= {prompt.prompt_id: reward.total for prompt, reward in zip(batch, rewards, strict=True)}
+    return found
+
+
+def policy_metrics(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """Mean rewards and the paired gain with its 95% interval over prompts."""
+    compared = compare_paired(after, before)
+    return {
+        "enhancer/policy_before": sum(before.values()) / len(before),
+        "enhancer/policy_after": sum(after.values()) / len(after),
+        "enhancer/policy_gain": compared.difference.value,
+        "enhancer/policy_gain_low": compared.difference.low,
+        "enhancer/policy_gain_high": compared.difference.high,
+    }
 
 
 def fingerprint(config: EnhancerConfig, seed: int, num_exchanges: int) -> dict[str, Any]:
     """What a checkpoint must agree with."""
-    measured = {"validation_prompts", "generation_batch_size"}
+    measured = {"validation_prompts": True, "generation_batch_size": True, "policy": {"measured_prompts"}}
     return {"method": ENHANCER, "enhancer": config.model_dump(mode="json", exclude=measured), "seed": seed, "exchanges": num_exchanges}
 
 
@@ -151,9 +185,9 @@ def write_metrics(path: Path, metrics: Mapping[str, float], found: Mapping[str, 
     content: dict[str, Any] = {"metrics": dict(metrics), "model": config.kind, "adapt": config.adapt, "steps": config.steps}
     for name, quality_found in found.items():
         if quality_found is not None:
-            rows = zip(quality_found.prompts, quality_found.outputs, quality_found.broken, strict=True)
+            rows = zip(quality_found.prompts, quality_found.expansions, strict=True)
             content[name] = {
                 "broken": dict(quality_found.reasons()),
-                "examples": [{"prompt": p, "output": o, "broken": list(b)} for p, o, b in rows][:NUM_EXAMPLES],
+                "examples": [{"prompt": prompt, **asdict(expansion)} for prompt, expansion in rows][:NUM_EXAMPLES],
             }
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

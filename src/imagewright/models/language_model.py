@@ -6,6 +6,7 @@ opens the assistant's turn.
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import re
@@ -16,6 +17,7 @@ from typing import Any, cast
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.initialization import no_init_weights
 
 from imagewright.config.enhancer import EnhancerConfig
 from imagewright.errors import InputError, Problem
@@ -55,14 +57,16 @@ def load_language_model(config: EnhancerConfig) -> LanguageModel:
         gguf = {"gguf_file": source.name} if source.suffix == ".gguf" else {}
         where = str(source.parent) if gguf else str(source)
         try:
+            settings = AutoConfig.from_pretrained(where, trust_remote_code=False, **gguf)
+            plain = copy.deepcopy(settings)
             tokenizer = AutoTokenizer.from_pretrained(where, **gguf)  # type: ignore[no-untyped-call]
-            model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, trust_remote_code=False, **gguf)
+            model = AutoModelForCausalLM.from_pretrained(where, config=settings, dtype=torch.float32, trust_remote_code=False, **gguf)
         except (OSError, ValueError, ImportError, KeyError) as error:
             raise LanguageModelError(
                 Problem("enhancer.source", f"cannot be loaded: {error}", str(source), "give a transformers folder or a GGUF file")
             ) from error
         if gguf:
-            model = as_plain(model, where, gguf["gguf_file"])
+            model = as_plain(model, plain)
     set_template(tokenizer, config.system_prompt, config.max_new_tokens)
     return LanguageModel(model, tokenizer)
 
@@ -75,11 +79,13 @@ def packaged_smollm2() -> Path:
     return Path(spec.submodule_search_locations[0]) / SMOLLM2_FILE
 
 
-def as_plain(model: Any, where: str, file: str) -> Any:
-    """A dequantised GGUF model as an ordinary one: transformers refuses to save what it remembers as quantised."""
-    settings = AutoConfig.from_pretrained(where, gguf_file=file).to_dict()
-    settings.pop("quantization_config", None)
-    plain = type(model)(type(model.config).from_dict(settings))
+def as_plain(model: Any, settings: Any) -> Any:
+    """A dequantised GGUF model as an ordinary one: transformers refuses to save what it remembers as quantised.
+
+    settings: the configuration as it was before loading.
+    """
+    with no_init_weights():  # random weights that are overwritten at once took a quarter of the loading time
+        plain = type(model)(settings)
     plain.load_state_dict(model.state_dict())
     plain.tie_weights()
     return plain.to(torch.float32)
@@ -165,8 +171,12 @@ def markup_of(tokenizer: Any, system_prompt: str) -> tuple[str, str, str]:
 
 def user_message(prompt: str, width: int, height: int) -> str:
     """The JSON object every enhancer reads, written as diffusers writes it. Chat markers inside the prompt lose their power."""
-    broken_up = MARKER.sub(lambda match: f"{match[0]} ", prompt)
-    return json.dumps({"prompt": broken_up, "width": width, "height": height}, ensure_ascii=False)
+    return json.dumps({"prompt": without_markers(prompt), "width": width, "height": height}, ensure_ascii=False)
+
+
+def without_markers(text: str) -> str:
+    """The text with its chat markers broken up, so that no tokenizer reads them as markers."""
+    return MARKER.sub(lambda match: f"{match[0]} ", text)
 
 
 def render(tokenizer: Any, content: str, answer: str | None = None) -> str:

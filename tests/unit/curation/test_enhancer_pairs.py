@@ -12,6 +12,7 @@ from imagewright.config.enhancer import PairsConfig
 from imagewright.curation.enhancer_pairs import (
     PairsError,
     RuleDegrader,
+    draw_order,
     drop_attributes,
     held_out_prompts,
     make_pairs,
@@ -117,6 +118,25 @@ def test_a_degrader_that_fails_costs_a_pair_only() -> None:
     rejected: Counter[str] = Counter()
     assert make_pairs(rows(6), PairsConfig(), 0, rejected, Broken()) == []
     assert rejected["degrader_OSError"] > 0
+
+
+def test_rows_of_a_small_source_come_sooner_the_more_they_are_balanced() -> None:
+    sources = ["scenes"] * 900 + ["posters"] * 100
+    shares = []
+    for balance in (0.0, 0.5, 1.0):
+        order = draw_order(sources, balance, np.random.default_rng(0))
+        assert sorted(order) == list(range(1000))
+        shares.append(sum(sources[index] == "posters" for index in order[:100]) / 100)
+    assert shares[0] == pytest.approx(0.1, abs=0.08)
+    assert shares[1] == pytest.approx(0.25, abs=0.1)
+    assert shares[2] == pytest.approx(0.45, abs=0.12)
+
+
+def test_the_share_of_pairs_with_a_remark_is_the_configured_one(curated: Path) -> None:
+    plain, some = (training_pairs(curated, PairsConfig(additions=share), 0)[0] for share in (0.0, 1.0))
+    captions = {caption.text for row in rows() for caption in row.captions}
+    assert all(pair.caption in captions for pair in plain)
+    assert not any(pair.caption in captions for pair in some)
 
 
 def test_attributes_go_and_quoted_words_stay() -> None:

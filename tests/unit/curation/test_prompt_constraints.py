@@ -26,6 +26,7 @@ BROKEN = [
     ("a red circle and a blue square", "a blue circle and a red square", "swapped_colour"),
     ("a circle, no square", "a red circle", "lost_negation"),
     ("a circle, no square", "a circle and a square, no square", "shows_negated"),
+    ("two stars", "two stars on a white background without stars", "excludes_asked"),
     ("a circle and a star", "a red circle on a white background", "lost_object"),
     ("a circle and a star", "a red circle, a star and a triangle", "added_object"),
     ("a red circle left of a blue square", "a blue square left of a red circle", "changed_place"),

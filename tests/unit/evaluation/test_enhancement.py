@@ -37,14 +37,19 @@ CONFIG = EvaluationConfig(enhancer_batch_size=1)
 
 def test_every_different_prompt_is_expanded_once(encoder: TextEncoder) -> None:
     generator = Scripted(" on a white background")
-    texts = expand(generator, PROMPTS, encoder, CONFIG)
+    texts, num_passed = expand(generator, PROMPTS, encoder, CONFIG)
     assert texts == {"a red circle": "a red circle on a white background", "two stars": "two stars on a white background"}
     assert generator.batches == [1, 1]
-    assert Enhancement("id", texts).fallback_share == 0.0
+    enhancement = Enhancement("id", texts, num_passed)
+    assert enhancement.fallback_share == 0.0
+    rates = enhancement.rates()
+    assert (rates["pass_rate"], rates["pass_rate_high"], rates["num_prompts"]) == (1.0, 1.0, 2.0)
+    assert rates["pass_rate_low"] == pytest.approx(0.3424, abs=1e-3)
 
 
 @pytest.mark.parametrize("ending", [" and a blue square", " beside nine circles", " very" * 60])
 def test_what_changes_the_prompt_or_is_too_long_falls_back(ending: str, encoder: TextEncoder) -> None:
-    texts = expand(Scripted(ending), PROMPTS, encoder, CONFIG)
+    texts, num_passed = expand(Scripted(ending), PROMPTS, encoder, CONFIG)
     assert texts == {"a red circle": "a red circle", "two stars": "two stars"}
-    assert Enhancement("id", texts).fallback_share == 1.0
+    assert num_passed == 0
+    assert Enhancement("id", texts, num_passed).fallback_share == 1.0

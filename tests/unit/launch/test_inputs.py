@@ -51,7 +51,7 @@ def folder(path: Path) -> Path:
         ("pretraining", {"latents"}, {"vae"}),
         ("post_training", {"curated", "latents", "base", "vae", "aes"}, set()),
         ("distillation", {"latents", "curated", "model", "experts", "vae"}, set()),
-        ("prompt_enhancer", {"curated"}, set()),
+        ("prompt_enhancer", {"curated"}, {"model", "vae", "aes"}),
         ("aesthetic_model", {"curated"}, set()),
         ("evaluation", {"curated", "base", "vae"}, {"sft", "dpo", "turbo"}),
         ("data_curation", set(), set()),

@@ -47,13 +47,14 @@ def test_a_run_writes_the_model_its_pairs_and_the_comparison(tmp_path: Path) -> 
     for name in ("untrained", "trained"):
         low, rate, high = (metrics[f"enhancer/{name}_pass_rate{end}"] for end in ("_low", "", "_high"))
         assert low <= rate <= high
-        assert metrics[f"enhancer/{name}_fallback_rate"] == pytest.approx(1 - rate)
+        assert metrics[f"enhancer/{name}_fallback_rate"] <= 1 - rate + 1e-9
+        assert set(told[name]["examples"][0]) == {"prompt", "first", "first_broken", "second", "second_broken"}
     assert (tmp_path / "out" / "pairs" / "README.md").is_file()
     assert load_saved(tmp_path / "out").tokenizer.model_max_length == 128
 
 
 def test_the_policy_step_changes_the_model_and_asks_the_judge(tmp_path: Path) -> None:
-    policy = PolicyConfig(steps=1, prompts_per_step=2, group_size=2, max_new_tokens=8, learning_rate=1e-2)
+    policy = PolicyConfig(steps=1, prompts_per_step=2, group_size=2, max_new_tokens=8, learning_rate=1e-2, measured_prompts=1)
     asked: list[str] = []
 
     def judge(prompts: Sequence[SuitePrompt], texts: Sequence[str]) -> list[dict[str, float]]:
@@ -65,9 +66,15 @@ def test_the_policy_step_changes_the_model_and_asks_the_judge(tmp_path: Path) ->
         (tmp_path / name).mkdir()
         config = CONFIG.model_copy(update={"policy": policy.model_copy(update={"steps": steps})})
         made = replace(settings(tmp_path / name, config), judge=judge)
-        run_enhancer(made, tmp_path / name / "out", NullRun())
+        metrics, _ = run_enhancer(made, tmp_path / name / "out", NullRun())
         weights.append(load_saved(tmp_path / name / "out").model.state_dict())
-    assert len(asked) == 4
+    sampled, compared = 4, len(asked) - 4
+    assert sampled == policy.prompts_per_step * policy.group_size
+    assert compared > 0
+    assert compared % 2 == 0, "the same prompts before and after"
+    low, gain, high = (metrics[f"enhancer/policy_gain{end}"] for end in ("_low", "", "_high"))
+    assert low <= gain <= high
+    assert gain == pytest.approx(metrics["enhancer/policy_after"] - metrics["enhancer/policy_before"])
     assert any(not torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 

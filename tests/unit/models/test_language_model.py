@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from imagewright.models.language_model import (
     set_template,
     user_message,
 )
-from imagewright.models.text_generation import LocalGenerator
+from imagewright.models.text_generation import GreedyCertainty, LocalGenerator
 
 CONFIG = EnhancerConfig(max_new_tokens=16)
 
@@ -68,11 +69,49 @@ def test_a_saved_model_answers_the_same_within_its_bound(tiny: LanguageModel, tm
     encoded = loaded.tokenizer("some words", return_tensors="pt")
     assert set(encoded) == {"input_ids", "attention_mask"}
     assert loaded.model.config.pad_token_id is not None
+    settings, tokenizer = loaded.model.generation_config, loaded.tokenizer
+    assert (settings.eos_token_id, settings.pad_token_id) == (tokenizer.eos_token_id, tokenizer.pad_token_id)
+    assert tokenizer.eos_token == "<|im_end|>"
     contents = [user_message("a", 32, 32), user_message("a much longer prompt than the first", 32, 32)]
     before = LocalGenerator.of(tiny).generate(contents, 500, 60.0)
     assert LocalGenerator.of(loaded).generate(contents, 500, 60.0) == before
     assert LocalGenerator.of(loaded).generate(contents[:1], 500, 60.0) == before[:1]
     assert all(len(loaded.tokenizer(text)["input_ids"]) <= 48 for text in before)
+
+
+def test_an_answer_begun_for_the_model_goes_on_as_its_own_would(tiny: LanguageModel) -> None:
+    learned = fitted(tiny, "a red circle, drawn with flat colours.")
+    content = user_message("circle", 32, 32)
+    generator = LocalGenerator.of(learned)
+    assert generator.generate([content], 60, 60.0) == ["a red circle, drawn with flat colours."]
+    assert generator.complete([content], ["a red circle,"], 60, 60.0) == ["a red circle, drawn with flat colours."]
+
+
+def test_what_a_model_only_guesses_is_not_added_to_an_opening(tiny: LanguageModel) -> None:
+    assert LocalGenerator.of(tiny).complete([user_message("a dot", 32, 32)], ["a dot,"], 16, 60.0) == ["a dot,"]
+
+
+def test_certainty_is_the_mean_up_to_and_with_the_first_end() -> None:
+    certainty = GreedyCertainty()
+    for sure in (0.5, 0.25, 0.125):
+        certainty(torch.zeros(1, 1), torch.tensor([[sure, 1 - sure]]).log())
+    ended = torch.tensor([[False, True, True]])
+    torch.testing.assert_close(certainty.means(ended), (torch.tensor([0.5, 0.75]).log().sum() / 2)[None])
+
+
+def fitted(source: LanguageModel, answer: str) -> LanguageModel:
+    """A copy of a model that has learned one answer by heart."""
+    model, tokenizer = copy.deepcopy(source.model).train(), copy.deepcopy(source.tokenizer)
+    tokenizer.model_max_length = 64
+    ids, length = encode_exchange(tokenizer, user_message("circle", 32, 32), answer)
+    labels = torch.tensor([ids])
+    labels[:, :length] = -100
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(80):
+        model(torch.tensor([ids]), labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return LanguageModel(model.eval(), tokenizer)
 
 
 def test_a_tokenizer_without_a_template_is_refused() -> None:

@@ -70,11 +70,20 @@ def test_diffusers_runs_the_exported_enhancer(bundle_folder: Path, tmp_path: Pat
     assert drawn.images[0].size == (32, 32)
     assert len(drawn.revised_prompts) == 1
     seen: list[list[int]] = []
+    added: list[int] = []
     generate = pipeline.pe.generate
-    pipeline.pe.generate = lambda **inputs: seen.append(inputs["input_ids"][0].tolist()) or generate(**inputs)
+
+    def watched(**inputs: torch.Tensor) -> torch.Tensor:
+        output = generate(**inputs)
+        seen.append(inputs["input_ids"][0].tolist())
+        added.append(output.shape[1] - inputs["input_ids"].shape[1])
+        return output
+
+    pipeline.pe.generate = watched
     pipeline._enhance_prompt_with_pe(PROMPT, torch.device("cpu"), width=32, height=48)
     ids, length = encode_exchange(language_model.tokenizer, user_message(PROMPT, 32, 48), "x")
     assert seen == [ids[:length]]
+    assert 0 < added[0] <= 12, "diffusers takes the tokenizer's bound for the output's"
 
 
 def test_an_enhancer_payload_that_is_not_whole_is_refused(bundle_folder: Path, tmp_path: Path) -> None:

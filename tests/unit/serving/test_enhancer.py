@@ -37,13 +37,12 @@ BAD_PROMPTS = {
 class Scripted:
     """A generator that answers as told and counts."""
 
-    def __init__(self, answer: str = "", error: Exception | None = None, seconds: float = 0.0) -> None:
-        self.answer, self.error, self.seconds = answer, error, seconds
+    def __init__(self, answer: str = "", error: Exception | None = None) -> None:
+        self.answer, self.error = answer, error
         self.contents: list[str] = []
 
     def generate(self, contents: Sequence[str], max_new_tokens: int, seconds: float) -> list[str]:
         self.contents += contents
-        time.sleep(self.seconds)
         if self.error:
             raise self.error
         return [self.answer]
@@ -83,11 +82,18 @@ def test_a_failing_model_costs_nothing_but_the_expansion(error: Exception) -> No
 
 
 def test_a_slow_model_is_not_waited_for_and_a_full_queue_is_passed_by() -> None:
-    slow = EnhancerServiceConfig(timeout_seconds=0.1, max_waiting=1)
-    enhancer = Enhancer(Scripted("a red circle", seconds=1.0), slow)
+    release = threading.Event()
+
+    class Held:
+        def generate(self, contents: Sequence[str], max_new_tokens: int, seconds: float) -> list[str]:
+            assert release.wait(60)
+            return ["a red circle"]
+
+    enhancer = Enhancer(Held(), EnhancerServiceConfig(timeout_seconds=0.1, max_waiting=1))
     assert enhancer.enhance("a circle", SIZE).reason == "timeout"
     assert enhancer.enhance("a star", SIZE).reason == "busy"
     enhancer.close()
+    release.set()
     while enhancer.waiting:
         time.sleep(0.02)
     assert enhancer.enhance("a star", SIZE).reason == "closed"
@@ -102,6 +108,18 @@ def test_long_prompts_and_long_answers_are_refused_at_the_bound() -> None:
     exact = Enhancer(Scripted("a"), EnhancerServiceConfig(max_prompt_chars=8))
     assert exact.enhance("a circle", SIZE).reason != "long_already"
     assert exact.enhance("a circles", SIZE).reason == "long_already"
+
+
+def test_a_lost_number_is_saved_by_a_second_attempt_within_the_same_request() -> None:
+    class Completing(Scripted):
+        def complete(self, contents: Sequence[str], openings: Sequence[str], max_new_tokens: int, seconds: float) -> list[str]:
+            assert 0 < seconds <= CONFIG.timeout_seconds
+            return [f"{opening} drawn with flat colours." for opening in openings]
+
+    found = Enhancer(Completing("one star"), CONFIG).enhance("please make two stars", SIZE)
+    assert (found.text, found.outcome) == ("two stars, drawn with flat colours.", "enhanced")
+    lost = Enhancer(Scripted("one star"), CONFIG).enhance("please make two stars", SIZE)
+    assert (lost.text, lost.outcome) == ("please make two stars", "lost_number")
 
 
 def test_the_cache_forgets_the_oldest() -> None:
