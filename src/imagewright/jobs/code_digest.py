@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import os
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -65,7 +65,7 @@ class ImportIndex:
         """Replaces the file in one rename; of two writers the last one's entries stay, and nothing else is lost than time."""
         if self.path is not None and self.changed:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
+            temporary = self.path.with_suffix(f".{uuid.uuid4().hex}.tmp")  # processes that share the folder may share a pid, in containers
             temporary.write_text(json.dumps(self.known), encoding="utf-8")
             temporary.replace(self.path)
 
