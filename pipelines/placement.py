@@ -16,7 +16,6 @@ USER_ID = 10001
 # Keys of the platform chart's ConfigMap: requests that are signed for another region than the bucket's are refused.
 ENDPOINTS = (
     "IMAGEWRIGHT_STORE_URL",
-    "IMAGEWRIGHT_REGISTRY_URL",
     "AWS_ENDPOINT_URL",
     "AWS_REGION",
     "AWS_DEFAULT_REGION",
@@ -25,6 +24,15 @@ ENDPOINTS = (
     "MLFLOW_TRACKING_URI",
     "MLFLOW_S3_ENDPOINT_URL",
 )
+# As the platform chart mounts the data registry into its own pods.
+REGISTRY_URL = "IMAGEWRIGHT_REGISTRY_URL"
+REGISTRY_FOLDER = "/registry"
+GIT_FOLDER = "/git"
+GIT_CREDENTIALS = {
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "credential.helper",
+    "GIT_CONFIG_VALUE_0": f"store --file={GIT_FOLDER}/git-credentials",
+}
 
 
 def place(task: PipelineTask, job_class: JobClass, placement: PlacementConfig) -> PipelineTask:
@@ -39,6 +47,7 @@ def place(task: PipelineTask, job_class: JobClass, placement: PlacementConfig) -
     set_node_pool(task, pool)
     set_queue(task, pool, placement)
     set_endpoints(task, placement)
+    set_registry(task, placement)
     return task
 
 
@@ -97,3 +106,17 @@ def set_endpoints(task: PipelineTask, placement: PlacementConfig) -> None:
         kubernetes.set_security_context(task, run_as_user=USER_ID, run_as_group=USER_ID, run_as_non_root=True)
     if placement.credentials_secret:
         kubernetes.use_secret_as_env(task, placement.credentials_secret, CREDENTIALS)
+
+
+def set_registry(task: PipelineTask, placement: PlacementConfig) -> None:
+    """How a step reaches the data registry: its volume, or git's credentials for a hosted repository. A step that has neither is not told
+    where the registry is, and its payloads stay uncommitted.
+    """
+    if placement.registry_claim:
+        kubernetes.mount_pvc(task, pvc_name=placement.registry_claim, mount_path=REGISTRY_FOLDER)
+    if placement.registry_secret:
+        kubernetes.use_secret_as_volume(task, placement.registry_secret, mount_path=GIT_FOLDER)
+        for name, value in GIT_CREDENTIALS.items():
+            task.set_env_variable(name, value)
+    if placement.environment_config_map and (placement.registry_claim or placement.registry_secret):
+        kubernetes.use_config_map_as_env(task, placement.environment_config_map, {REGISTRY_URL: REGISTRY_URL})

@@ -57,6 +57,11 @@ class PlacementConfig(Section):
     """ConfigMap with the endpoints of the env contract; empty on a laptop, where jobs inherit them."""
     credentials_secret: str = ""
     """Secret with keys `access-key-id` and `secret-access-key`, by reference: the platform chart's `objectStore.existingSecret`."""
+    registry_claim: str = ""
+    """PersistentVolumeClaim of the data registry, mounted at /registry: the platform chart's own with `registry.mode=volume`. It must be
+    in the namespace of the steps. Without it and `registry_secret` no dataset is committed."""
+    registry_secret: str = ""
+    """Secret with git's credentials for a hosted data registry, by reference: the platform chart's `registry.git.existingSecret`."""
     queue: str = ""
     """Kueue local queue of the pods; empty for none."""
     score_slices: int = Field(default=1, ge=1, le=64)

@@ -91,6 +91,7 @@ def closure(modules: Iterable[str], root: Path, index: ImportIndex) -> set[Path]
     found: set[Path] = set()
     pending = list(modules)
     seen: set[str] = set()
+    folders: set[Path] = set()
     while pending:
         module = pending.pop()
         if module in seen or is_infrastructure(module):
@@ -100,7 +101,9 @@ def closure(modules: Iterable[str], root: Path, index: ImportIndex) -> set[Path]
         if path is None:
             continue
         found.add(path)
-        found.update(data_files(path.parent))
+        if path.parent not in folders:
+            folders.add(path.parent)
+            found.update(data_files(path.parent))
         parent = module.rpartition(".")[0]
         if parent:
             pending.append(parent)
