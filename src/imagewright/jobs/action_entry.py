@@ -57,10 +57,14 @@ class ActionEntry:
             with contextlib.suppress(NameTaken):
                 self.store.put_named(self.name, record.model_dump_json().encode(), if_match=current.etag)
 
+    def damaged(self) -> str:
+        """Digest of this key's payload when a reader found it damaged; empty otherwise."""
+        earlier = self.read()
+        return earlier.digest if earlier and earlier.digest and is_marked(self.store, earlier.digest) else ""
+
     def put_folder(self, folder: Path, *, dvc_layout: bool) -> str:
         """Stores a payload and returns its digest; files of one that was found damaged are written over."""
-        earlier = self.read()
-        damaged = earlier.digest if earlier and earlier.digest and is_marked(self.store, earlier.digest) else ""
+        damaged = self.damaged()
         digest = self.store.put_folder(folder, dvc_layout=dvc_layout, overwrite=bool(damaged))
         if digest == damaged:
             self.store.delete_named(mark_name(damaged))
@@ -79,6 +83,6 @@ def is_marked(store: Store, digest: str) -> bool:
 
 def report_damage(store: Store, record: Record, error: PayloadChanged) -> JobError:
     """Marks a payload as damaged; returns the error that tells a person what happens next."""
-    store.put_named(mark_name(record.digest), str(error).encode())
+    store.put_named(mark_name(record.digest), record.job.encode())  # without the digest, which would keep the payload from being collected
     fix = f"run or resume again: {record.job} makes it anew"
     return JobError([*error.problems, Problem("job.input", "is damaged in the store and was marked", record.uri, fix)])

@@ -183,7 +183,7 @@ class Frame:
             image_digest=self.environment.image_digest,
             git_commit=self.environment.git_commit,
         )
-        if self.force:
+        if self.force or self.entry.damaged():
             forget_result(self.store, self.key)
         if find_result(self.store, self.key) is None:  # an earlier launcher may have died after its nodes had finished
             write_request(self.store, request)
