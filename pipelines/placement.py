@@ -13,9 +13,11 @@ RUN_ID_LABEL = "metadata.labels['pipeline/runid']"
 CREDENTIALS = {"access-key-id": "AWS_ACCESS_KEY_ID", "secret-access-key": "AWS_SECRET_ACCESS_KEY"}
 # The user of infra/images/Containerfile. The rest of the "restricted" standard is set by Kubeflow Pipelines for every step.
 USER_ID = 10001
+REGISTRY_URL = "IMAGEWRIGHT_REGISTRY_URL"
 # Keys of the platform chart's ConfigMap: requests that are signed for another region than the bucket's are refused.
 ENDPOINTS = (
     "IMAGEWRIGHT_STORE_URL",
+    REGISTRY_URL,
     "AWS_ENDPOINT_URL",
     "AWS_REGION",
     "AWS_DEFAULT_REGION",
@@ -25,7 +27,6 @@ ENDPOINTS = (
     "MLFLOW_S3_ENDPOINT_URL",
 )
 # As the platform chart mounts the data registry into its own pods.
-REGISTRY_URL = "IMAGEWRIGHT_REGISTRY_URL"
 REGISTRY_FOLDER = "/registry"
 GIT_FOLDER = "/git"
 GIT_CREDENTIALS = {
@@ -99,9 +100,14 @@ def set_queue(task: PipelineTask, pool: NodePool, placement: PlacementConfig) ->
 
 
 def set_endpoints(task: PipelineTask, placement: PlacementConfig) -> None:
-    """The env contract on a cluster: a ConfigMap, a Secret and the run id from the pod's labels; and a user that is not root."""
+    """The env contract on a cluster: a ConfigMap, a Secret and the run id from the pod's labels; and a user that is not root.
+
+    Where steps cannot reach the data registry they are not told of it, and their payloads stay uncommitted.
+    """
+    reaches_registry = placement.registry_claim or placement.registry_secret
+    names = {name: name for name in ENDPOINTS if name != REGISTRY_URL or reaches_registry}
     if placement.environment_config_map:
-        kubernetes.use_config_map_as_env(task, placement.environment_config_map, {name: name for name in ENDPOINTS})
+        kubernetes.use_config_map_as_env(task, placement.environment_config_map, names)
         kubernetes.use_field_path_as_env(task, "IMAGEWRIGHT_PIPELINE_RUN", RUN_ID_LABEL)
         kubernetes.set_security_context(task, run_as_user=USER_ID, run_as_group=USER_ID, run_as_non_root=True)
     if placement.credentials_secret:
@@ -109,14 +115,10 @@ def set_endpoints(task: PipelineTask, placement: PlacementConfig) -> None:
 
 
 def set_registry(task: PipelineTask, placement: PlacementConfig) -> None:
-    """How a step reaches the data registry: its volume, or git's credentials for a hosted repository. A step that has neither is not told
-    where the registry is, and its payloads stay uncommitted.
-    """
+    """How a step reaches the data registry: its volume, or git's credentials for a hosted repository."""
     if placement.registry_claim:
         kubernetes.mount_pvc(task, pvc_name=placement.registry_claim, mount_path=REGISTRY_FOLDER)
     if placement.registry_secret:
         kubernetes.use_secret_as_volume(task, placement.registry_secret, mount_path=GIT_FOLDER)
         for name, value in GIT_CREDENTIALS.items():
             task.set_env_variable(name, value)
-    if placement.environment_config_map and (placement.registry_claim or placement.registry_secret):
-        kubernetes.use_config_map_as_env(task, placement.environment_config_map, {REGISTRY_URL: REGISTRY_URL})
