@@ -16,10 +16,11 @@ RUN_ID_LABEL = "metadata.labels['pipeline/runid']"
 CREDENTIALS = {"access-key-id": "AWS_ACCESS_KEY_ID", "secret-access-key": "AWS_SECRET_ACCESS_KEY"}
 # The user of infra/images/Containerfile. The rest of the "restricted" standard is set by Kubeflow Pipelines for every step.
 USER_ID = 10001
+REGISTRY_URL = "IMAGEWRIGHT_REGISTRY_URL"
 # Keys of the platform chart's ConfigMap: requests that are signed for another region than the bucket's are refused.
 ENDPOINTS = (
     "IMAGEWRIGHT_STORE_URL",
-    "IMAGEWRIGHT_REGISTRY_URL",
+    REGISTRY_URL,
     "AWS_ENDPOINT_URL",
     "AWS_REGION",
     "AWS_DEFAULT_REGION",
@@ -112,10 +113,13 @@ def set_endpoints(task: PipelineTask, placement: PlacementConfig) -> None:
     """The env contract on a cluster: a ConfigMap, a Secret and the run id from the pod's labels; and a user that is not root.
 
     Both are optional to the kubelet: a pod that misses one starts, and its job ends at once naming the variable that is not set; a pod
-    held back for it would wait without an end.
+    held back for it would wait without an end. Where steps cannot reach the data registry they are not told of it, and their payloads
+    stay uncommitted.
     """
+    reaches_registry = placement.registry_claim or placement.registry_secret
+    names = {name: name for name in ENDPOINTS if name != REGISTRY_URL or reaches_registry}
     if placement.environment_config_map:
-        kubernetes.use_config_map_as_env(task, placement.environment_config_map, {name: name for name in ENDPOINTS}, optional=True)
+        kubernetes.use_config_map_as_env(task, placement.environment_config_map, names, optional=True)
         kubernetes.use_field_path_as_env(task, "IMAGEWRIGHT_PIPELINE_RUN", RUN_ID_LABEL)
         kubernetes.set_security_context(task, run_as_user=USER_ID, run_as_group=USER_ID, run_as_non_root=True)
     if placement.credentials_secret:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -14,11 +15,21 @@ from typing import Any
 
 import psutil
 import pytest
+from mlflow import MlflowClient
+
+from imagewright import stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 COMMAND = [sys.executable, "-m", "imagewright.cli.main"]
 KILL_AFTER = ("train-vae", "pretrain-dit")
 ALWAYS = {"promote-model", "write-report"}
+DATASETS = {
+    "raw": "ingest-raw",
+    "curated": "curate-manifest",
+    "latents": "encode-latents",
+    "sft": "build-sft-data",
+    "preferences": "build-preferences",
+}
 
 
 class Laptop:
@@ -88,6 +99,29 @@ def test_a_killed_run_continues_and_no_finished_job_runs_again(finished: Laptop)
     assert {step["status"] for step in steps.values()} == {"done", "cached"}
     assert {name for name, step in steps.items() if step["status"] == "cached"} >= {"ingest-raw", "curate-manifest", "train-vae"}
     assert (finished.home / "runs" / "first" / "report.html").stat().st_size < 5_000_000
+
+
+def test_every_dataset_is_committed_once_and_named_in_mlflow(finished: Laptop) -> None:
+    steps, variables = finished.steps("first"), stack.environment(finished.home)
+    assert {name: steps[job]["revision"] for name, job in DATASETS.items()} == {name: f"{name}@v1" for name in DATASETS}
+    log = subprocess.run([*COMMAND, "data", "log", "--json"], env={**finished.environ, **variables}, capture_output=True, check=True)
+    newest = json.loads(log.stdout)
+    assert {one["revision"]: one["digest"] for one in newest} == {f"{name}@v1": steps[job]["digest"] for name, job in DATASETS.items()}
+    client = MlflowClient(variables["MLFLOW_TRACKING_URI"])
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    [trained] = client.search_runs(experiments, "tags.task = 'pretrain-dit' and tags.pipeline_run = 'first'")
+    assert trained.data.tags["data_rev"] == "latents@v1"
+
+
+def test_plain_dvc_pulls_what_a_job_committed(finished: Laptop, tmp_path: Path) -> None:
+    variables, clone = stack.environment(finished.home), tmp_path / "clone"
+    folders = ("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR", "DVC_SITE_CACHE_DIR")
+    environ = {**os.environ, **variables, "DVC_NO_ANALYTICS": "1", **dict.fromkeys(folders, str(tmp_path / "settings"))}
+    subprocess.run(["git", "clone", "--quiet", variables["IMAGEWRIGHT_REGISTRY_URL"], str(clone)], check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "pull", "--quiet", "curated.dvc"], cwd=clone, env=environ, check=True)
+    files = json.loads((clone / "curated.json").read_bytes())["files"]
+    assert files
+    assert all(hashlib.sha256((clone / "curated" / one["path"]).read_bytes()).hexdigest() == one["sha256"] for one in files)
 
 
 def test_a_second_run_finds_everything(finished: Laptop) -> None:

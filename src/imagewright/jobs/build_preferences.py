@@ -9,6 +9,7 @@ JOB = Job(
     name="build-preferences",
     stage="preferences",
     kind="dataset",
+    dataset="preferences",
     inputs=("sft", "vae", "curated"),
     optional_inputs=("aes", "aes_evidence"),
     sections=("preferences", "text_encoder"),

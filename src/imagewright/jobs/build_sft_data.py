@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from imagewright.jobs.job import Job, JobContext, Outcome
 
-JOB = Job(name="build-sft-data", stage="sft", kind="dataset", inputs=("curated", "latents"), sections=("sft", "text_encoder"))
+JOB = Job(
+    name="build-sft-data", stage="sft", kind="dataset", dataset="sft", inputs=("curated", "latents"), sections=("sft", "text_encoder")
+)
 
 
 def run(context: JobContext) -> Outcome:

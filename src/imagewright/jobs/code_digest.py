@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import os
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -65,7 +65,7 @@ class ImportIndex:
         """Replaces the file in one rename; of two writers the last one's entries stay, and nothing else is lost than time."""
         if self.path is not None and self.changed:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
+            temporary = self.path.with_suffix(f".{uuid.uuid4().hex}.tmp")  # processes that share the folder may share a pid, in containers
             temporary.write_text(json.dumps(self.known), encoding="utf-8")
             temporary.replace(self.path)
 
@@ -91,6 +91,7 @@ def closure(modules: Iterable[str], root: Path, index: ImportIndex) -> set[Path]
     found: set[Path] = set()
     pending = list(modules)
     seen: set[str] = set()
+    folders: set[Path] = set()
     while pending:
         module = pending.pop()
         if module in seen or is_infrastructure(module):
@@ -100,7 +101,9 @@ def closure(modules: Iterable[str], root: Path, index: ImportIndex) -> set[Path]
         if path is None:
             continue
         found.add(path)
-        found.update(data_files(path.parent))
+        if path.parent not in folders:
+            folders.add(path.parent)
+            found.update(data_files(path.parent))
         parent = module.rpartition(".")[0]
         if parent:
             pending.append(parent)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from imagewright.jobs.job import Job, JobContext, Outcome
 
-JOB = Job(name="curate-manifest", stage="curate", inputs=("raw",), optional_inputs=("earlier",), sections=("curation",), kind="dataset")
+JOB = Job(
+    name="curate-manifest",
+    stage="curate",
+    inputs=("raw",),
+    optional_inputs=("earlier",),
+    sections=("curation",),
+    kind="dataset",
+    dataset="curated",
+)
 
 
 def run(context: JobContext) -> Outcome:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from imagewright.jobs.job import Job, JobContext, Outcome
 
-JOB = Job(name="encode-latents", stage="encode", inputs=("curated", "vae"), sections=("latents", "text_encoder"), kind="dataset")
+JOB = Job(
+    name="encode-latents",
+    stage="encode",
+    inputs=("curated", "vae"),
+    sections=("latents", "text_encoder"),
+    kind="dataset",
+    dataset="latents",
+)
 
 
 def run(context: JobContext) -> Outcome:

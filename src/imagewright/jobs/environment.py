@@ -44,6 +44,8 @@ class JobEnvironment:
     """Jobs that run again whatever the store holds, and replace their action entries (`--from`)."""
     require_cached: frozenset[str]
     """Jobs that must find an earlier result (everything before `--from`)."""
+    registry_url: str = ""
+    """Data registry that datasets are committed to; empty commits nothing."""
 
 
 def read_environment(environ: Mapping[str, str] = os.environ) -> JobEnvironment:
@@ -57,6 +59,7 @@ def read_environment(environ: Mapping[str, str] = os.environ) -> JobEnvironment:
         run_folder=Path(run_folder) if run_folder else None,
         force_jobs=names(environ.get("IMAGEWRIGHT_FORCE_JOBS", "")),
         require_cached=names(environ.get("IMAGEWRIGHT_REQUIRE_CACHED", "")),
+        registry_url=environ.get("IMAGEWRIGHT_REGISTRY_URL", ""),
     )
 
 

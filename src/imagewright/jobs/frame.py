@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import os
 import shutil
-import socket
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -21,18 +20,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import psutil
 from rich.console import Console
 
-from imagewright.errors import Problem
+from imagewright.errors import InputError, Problem
 from imagewright.jobs.action import action_key, check_inputs, sections_of
+from imagewright.jobs.action_entry import ActionEntry, report_damage
+from imagewright.jobs.dataset_revision import DatasetCommit
 from imagewright.jobs.environment import JobEnvironment, read_environment
 from imagewright.jobs.job import Job, JobContext, JobError, JobInput, Outcome, load_job
+from imagewright.jobs.lease_owner import is_gone, this_process
 from imagewright.jobs.node_request import NodeRequest, find_result, forget_result, read_result, write_request
 from imagewright.jobs.ranks import check_distributed, hear_decision, is_follower, own_output, tell_followers
 from imagewright.jobs.state import StepState
 from imagewright.storage import Lease, Store, store_from_environment
-from imagewright.storage.records import Record, parse_record, write_record
+from imagewright.storage.errors import PayloadChanged
+from imagewright.storage.records import Record, write_record
 
 if TYPE_CHECKING:
     from imagewright.config import Config
@@ -104,13 +106,13 @@ class Frame:
     launch: Launch | None = None
 
     @property
-    def entry(self) -> str:
-        """Name of the action entry in the store."""
-        return f"actions/{self.key}.json"
+    def entry(self) -> ActionEntry:
+        """The result of this key in the store."""
+        return ActionEntry(self.store, self.key)
 
     def find_or_run(self) -> JobResult:
         """The earlier result if there is one; otherwise runs, as the only writer when the job has a key."""
-        earlier = None if self.force else self.lookup()
+        earlier = None if self.force else self.entry.find()
         if earlier is not None:
             return self.found(earlier)
         if self.job.keyed and self.job.name in self.environment.require_cached:
@@ -125,35 +127,31 @@ class Frame:
         """True when this job must run again (`--from` this job or one before it)."""
         return self.job.name in self.environment.force_jobs
 
-    def lookup(self) -> Record | None:
-        """The record of an earlier run with this key whose payload is still whole; None otherwise."""
-        if not self.key:
-            return None
-        found = self.store.get_named(self.entry)
-        if found is None:
-            return None
-        record = parse_record(found.data, self.entry)
-        return record if not record.digest or self.store.exists(record.digest) else None
-
     def run_under_lease(self) -> JobResult:
         """Runs as the only writer of this key; a second runner waits and takes the first one's result."""
         self.state.write("waiting", detail="for the lease of this job", key=self.key)
         with Lease(self.store, self.key, this_process(), LEASE_SECONDS, is_abandoned=is_gone) as lease:
             # Someone may have finished between our lookup and our lease.
-            earlier = None if self.force else self.lookup()
+            earlier = None if self.force else self.entry.find()
             return self.found(earlier) if earlier else self.run(lease)
 
     def found(self, earlier: Record) -> JobResult:
-        """An earlier result; the processes that wait to train with this one learn that there is nothing to do."""
+        """An earlier result; the processes that wait to train with this one learn that there is nothing to do.
+
+        A dataset that was made without a registry, or whose commit failed, gets its revision now.
+        """
         tell_followers(starts=False)
-        return JobResult(earlier, cached=True)
+        record = self.commit.revised(earlier)
+        if record != earlier:
+            self.entry.replace(earlier, record)
+        return JobResult(record, cached=True)
 
     def follow(self) -> JobResult:
         """Runs the body beside the first process, which alone holds the lease, publishes, records and tracks."""
         from imagewright.tracking.job_run import NullRun
 
         if not hear_decision():
-            earlier = self.lookup()
+            earlier = self.entry.find()
             assert earlier is not None, "the first process found a result"
             return JobResult(earlier, cached=True)
         fix_threads(self.config.threads)
@@ -166,12 +164,12 @@ class Frame:
 
     def run(self, lease: Lease | None = None) -> JobResult:
         """Runs the job's body, here or on its nodes, and makes its record the result of this key."""
+        self.commit.check()
         self.state.write("running", key=self.key)
         result = self.run_body(lease) if self.launch is None else self.run_elsewhere(self.launch)
         if lease is not None:
             lease.check()
-        if self.key:
-            self.store.put_named(self.entry, result.record.model_dump_json().encode())
+        self.entry.write(result.record)
         return result
 
     def run_elsewhere(self, launch: Launch) -> JobResult:
@@ -185,7 +183,7 @@ class Frame:
             image_digest=self.environment.image_digest,
             git_commit=self.environment.git_commit,
         )
-        if self.force:
+        if self.force or self.entry.damaged():
             forget_result(self.store, self.key)
         if find_result(self.store, self.key) is None:  # an earlier launcher may have died after its nodes had finished
             write_request(self.store, request)
@@ -205,7 +203,7 @@ class Frame:
             outcome: Outcome = self.module.run(self.context(output, run))
             if lease is not None:
                 lease.check()  # a lost lease means another writer: nothing of ours may be published
-            record = self.publish(outcome, output, time.monotonic() - started)
+            record = self.committed(self.publish(outcome, output, time.monotonic() - started))
             self.log_outcome(run, record, outcome)
             if outcome.report is not None and self.environment.run_folder is not None:
                 shutil.copyfile(outcome.report, self.environment.run_folder / outcome.report.name)
@@ -234,15 +232,16 @@ class Frame:
         )
 
     def publish(self, outcome: Outcome, output: Path, wall_seconds: float) -> Record:
-        """Stores the payload and returns its record; a skipped job hands on its input's payload."""
+        """Stores the payload and returns its record; a skipped job hands on its input's payload and the name it has."""
+        revision = outcome.revision
         if outcome.skipped:
             source = self.inputs[outcome.passes_on]
-            digest, size_bytes = source.digest, source.size_bytes
+            digest, size_bytes, revision = source.digest, source.size_bytes, source.revision
         elif self.job.kind == "none":
             digest, size_bytes = "", 0
         else:
             assert any(output.iterdir()), f"job {self.job.name} wrote no payload"
-            digest = self.store.put_folder(output, dvc_layout=self.job.kind == "dataset")
+            digest = self.entry.put_folder(output, dvc_layout=self.job.kind == "dataset")
             size_bytes = self.store.size_bytes(digest)
         return Record(
             job=self.job.name,
@@ -256,21 +255,40 @@ class Frame:
             image_digest=self.environment.image_digest,
             counts=dict(outcome.counts),
             metrics=dict(outcome.metrics),
-            revision=outcome.revision,
+            revision=revision,
             skipped=outcome.skipped,
             wall_seconds=round(wall_seconds, 3),
             created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
 
+    @property
+    def commit(self) -> DatasetCommit:
+        """How this job's payload gets its revision in the data registry."""
+        return DatasetCommit(self.job, self.config.name, self.inputs, self.environment, self.store)
+
+    def committed(self, record: Record) -> Record:
+        """The record with its revision. When the commit fails the work is kept as done: the next attempt only commits."""
+        try:
+            return self.commit.revised(record)
+        except InputError:
+            self.entry.write(record)
+            raise
+
     def fetch(self, record: Record) -> Path:
-        """Downloads a payload once per machine; later jobs find it in the cache beside the work folders."""
+        """Downloads a payload once per machine; later jobs find it in the cache beside the work folders.
+
+        Raises JobError for one whose bytes were changed; its maker then makes it again in the next run.
+        """
         target = self.payload_path(record)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             with (target.parent / f".{record.digest}.lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)  # processes of one machine that start together download once
                 if not target.exists():
-                    self.store.get(record.digest, target)
+                    try:
+                        self.store.get(record.digest, target)
+                    except PayloadChanged as error:
+                        raise report_damage(self.store, record, error) from error
         return target
 
     def payload_path(self, record: Record) -> Path:
@@ -287,7 +305,9 @@ class Frame:
             spool=work / "tracking",
             config=sections_of(self.job, self.config),
             recipe=self.config.name,
-            data_rev=", ".join(record.revision for record in self.inputs.values() if record.revision),
+            data_rev=", ".join(
+                sorted({record.revision for record in self.inputs.values() if record.kind == "dataset" and record.revision})
+            ),
             git_commit=self.environment.git_commit,
             image=self.environment.image_digest,
             pipeline_run=self.environment.pipeline_run,
@@ -300,23 +320,6 @@ class Frame:
         figures: dict[str, Any] = {**{f"count/{name}": float(value) for name, value in record.counts.items()}, **record.metrics}
         run.set_tags({"payload": record.uri if record.digest else "", "revision": record.revision, "skipped": record.skipped})
         run.close(headline=figures, report=outcome.report)
-
-
-def this_process() -> str:
-    """Owner name of a lease: host, pid and start time, so that a reused pid is not taken for its predecessor."""
-    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time()}"
-
-
-def is_gone(owner: str) -> bool:
-    """True when the owner was a process of this host that no longer lives; owners on other hosts are left to their ttl."""
-    host, _, rest = owner.rpartition(":")[0].rpartition(":")
-    started = owner.rpartition(":")[2]
-    if host != socket.gethostname() or not rest.isdigit():
-        return False
-    try:
-        return str(psutil.Process(int(rest)).create_time()) != started
-    except psutil.NoSuchProcess:
-        return True
 
 
 def source_file(module: ModuleType) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from imagewright.jobs.job import Job, JobContext, Outcome
 
-JOB = Job(name="ingest-raw", stage="ingest", inputs=(), sections=("data",), kind="dataset")
+JOB = Job(name="ingest-raw", stage="ingest", inputs=(), sections=("data",), kind="dataset", dataset="raw")
 
 
 def run(context: JobContext) -> Outcome:

@@ -29,7 +29,22 @@ if TYPE_CHECKING:
 
 # Modules of this package that are the frame itself; every other one is a job.
 FRAME_MODULES = frozenset(
-    {"action", "code_digest", "component", "environment", "frame", "job", "node", "node_request", "parent_watch", "ranks", "state"}
+    {
+        "action",
+        "action_entry",
+        "code_digest",
+        "component",
+        "dataset_revision",
+        "environment",
+        "frame",
+        "job",
+        "lease_owner",
+        "node",
+        "node_request",
+        "parent_watch",
+        "ranks",
+        "state",
+    }
 )
 
 
@@ -47,6 +62,8 @@ class Job:
     """Stage of the data flow; the MLflow tag `stage`."""
     kind: PayloadKind
     """What its payload is; datasets are stored in DVC's layout."""
+    dataset: str = ""
+    """Name under which the data registry keeps its payloads as revisions; every job of kind dataset has one."""
     inputs: tuple[str, ...] = ()
     optional_inputs: tuple[str, ...] = ()
     sections: tuple[str, ...] = ()
@@ -113,7 +130,7 @@ class Outcome:
     passes_on: str = ""
     """Name of the input whose payload a skipped job hands on."""
     revision: str = ""
-    """`name@rev` or `name@version` when the job committed its payload."""
+    """`name@version` when the job registered a model; revisions of datasets are the frame's."""
 
 
 def job_modules() -> dict[str, str]:

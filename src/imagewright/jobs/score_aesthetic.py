@@ -11,6 +11,7 @@ JOB = Job(
     name="score-aesthetic",
     stage="aes",
     kind="dataset",
+    dataset="aes-scores",
     inputs=("curated",),
     optional_inputs=("aes",),
     sections=("aes",),

@@ -165,7 +165,7 @@ def default_path(store_url: str) -> Path:
 
 
 def registry_from_environment(store: Store) -> DataRegistry:
-    """The registry a job commits to: IMAGEWRIGHT_REGISTRY_URL, or the default one.
+    """The registry of this process: IMAGEWRIGHT_REGISTRY_URL, or the default one.
 
     Inside a pipeline run (IMAGEWRIGHT_PIPELINE_RUN) nobody's git identity is at hand, so the commit is Imagewright's own unless
     GIT_AUTHOR_NAME and GIT_AUTHOR_EMAIL say whose it is.

@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -141,15 +140,13 @@ class Home:
         write_private(self.identities_file, {"identities": [identity]})
 
     def _init_registry(self) -> None:
-        command = ["git", "init", "--quiet", "--bare", "--initial-branch=main", str(self.registry)]
+        from imagewright.registry.names import RegistryError
+        from imagewright.registry.repository import create_repository
+
         try:
-            subprocess.run(command, check=True, capture_output=True, timeout=60)
-        except FileNotFoundError as error:
-            raise StackError(Problem("stack.registry", "needs git", fix="install git and run `imagewright up` again")) from error
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            detail = (error.stderr or b"").decode(errors="replace").strip()[-200:]
-            fix = "delete the folder if it is not yours to keep, and run `imagewright up` again"
-            raise StackError(Problem("stack.registry", f"git could not make a repository: {detail}", str(self.registry), fix)) from error
+            create_repository(self.registry)
+        except RegistryError as error:
+            raise StackError(error.problems) from error
 
 
 def write_private(path: Path, content: Mapping[str, object]) -> None:

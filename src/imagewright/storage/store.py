@@ -54,13 +54,14 @@ class Store:
         """Stores a file and returns its digest. Raises PayloadChanged when it changes meanwhile."""
         return upload_file(self.backend, path).sha256
 
-    def put_folder(self, path: Path, *, dvc_layout: bool = False) -> str:
+    def put_folder(self, path: Path, *, dvc_layout: bool = False, overwrite: bool = False) -> str:
         """Stores the files below a folder and returns the folder's digest: the SHA-256 of its tree object, written last.
 
         dvc_layout: files go to `dvc/files/md5` with their `.dir` object, so that `dvc pull` from `<store>/dvc` works.
+        overwrite: write also the files the store seems to have, because its copies are known to be damaged.
         Raises StoreError naming every symbolic link or special file.
         """
-        entries = FolderUpload(self.backend, path, dvc_layout, self._console).run()
+        entries = FolderUpload(self.backend, path, dvc_layout, self._console, overwrite).run()
         if dvc_layout:
             folder = dvc_folder(entries)
             self.backend.write(blob_key("", folder.md5), folder.data)

@@ -63,14 +63,15 @@ def keep_young(backend: Backend, entries: list[TreeEntry], started: datetime) ->
 class FolderUpload:
     """Stores the files of one folder and gives their tree entries."""
 
-    def __init__(self, backend: Backend, folder: Path, dvc_layout: bool, console: Console | None) -> None:
+    def __init__(self, backend: Backend, folder: Path, dvc_layout: bool, console: Console | None, overwrite: bool = False) -> None:
         self._backend, self._folder, self._dvc_layout, self._console = backend, folder, dvc_layout, console
+        self._overwrite = overwrite
 
     def run(self) -> list[TreeEntry]:
         """Entries in the order of their paths, every blob stored and young enough to be there when the tree is written."""
         started = datetime.now(UTC)
         files = scan_folder(self._folder)
-        present = self._list_present(len(files))
+        present = {} if self._overwrite else self._list_present(len(files))
         with progress_bar(self._console, "storing", sum(size for _, _, size in files)) as advance:
 
             def store(item: tuple[str, Path, int]) -> TreeEntry:

@@ -2,71 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from fixtures.orchard import Orchard
 
-import imagewright.jobs
 from imagewright.config import Config
 from imagewright.errors import InputError
-from imagewright.jobs.frame import derive_seed, is_gone, run_job, this_process
+from imagewright.jobs.frame import derive_seed, run_job
 from imagewright.storage import open_store
 from imagewright.storage.records import Record, read_record
-
-FRUIT = """
-from imagewright.jobs.job import Job, Outcome
-JOB = Job(name="{name}", stage="test", kind="dataset", inputs={inputs}, sections=("threads",), keyed={keyed})
-def run(context):
-    with open({count!r}, "a") as file:
-        file.write("ran\\n")
-    {body}
-    (context.output / "fruit.txt").write_text("{text}" + "".join(i.path.joinpath("fruit.txt").read_text() for i in context.inputs.values()))
-    return Outcome(counts={{"num_fruits": 1}}, metrics={{"taste": 0.5}})
-"""
-
-
-class Orchard:
-    """Real job modules in a folder that the jobs package also lists, and a local store."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.jobs = folder / "jobs"
-        self.jobs.mkdir()
-        self.environ = {
-            "IMAGEWRIGHT_STORE_URL": f"file://{folder}/store",
-            "IMAGEWRIGHT_WORK": str(folder / "work"),
-            "IMAGEWRIGHT_RUN_FOLDER": str(folder / "run"),
-            "IMAGEWRIGHT_PIPELINE_RUN": "test-run",
-            "IMAGEWRIGHT_GIT_COMMIT": "c0ffee",
-        }
-        open_store(self.environ["IMAGEWRIGHT_STORE_URL"])
-
-    def plant(self, name: str, text: str = "apple", inputs: tuple[str, ...] = (), keyed: bool = True, body: str = "pass") -> None:
-        source = FRUIT.format(name=name, text=text, inputs=inputs, keyed=keyed, body=body, count=str(self.folder / f"{name}.count"))
-        (self.jobs / f"{name.replace('-', '_')}.py").write_text(textwrap.dedent(source))
-        sys.modules.pop(f"imagewright.jobs.{name.replace('-', '_')}", None)
-
-    def run(self, name: str, inputs: dict[str, Record] | None = None, **environ: str) -> Record:
-        return run_job(name, Config(threads=1), inputs or {}, self.folder / f"{name}.json", {**self.environ, **environ}).record
-
-    def times_run(self, name: str) -> int:
-        path = self.folder / f"{name}.count"
-        return len(path.read_text().splitlines()) if path.exists() else 0
-
-
-@pytest.fixture
-def orchard(tmp_path: Path) -> Iterator[Orchard]:
-    grown = Orchard(tmp_path)
-    imagewright.jobs.__path__.append(str(grown.jobs))
-    yield grown
-    imagewright.jobs.__path__.remove(str(grown.jobs))
+from imagewright.storage.tree import tree_key
 
 
 def test_a_job_runs_once_and_is_found_by_its_record(orchard: Orchard) -> None:
@@ -113,12 +60,39 @@ def test_a_setting_that_the_job_does_not_read_changes_nothing(orchard: Orchard) 
 def test_a_deleted_payload_is_made_again(orchard: Orchard) -> None:
     orchard.plant("grow-apple")
     orchard.run("grow-apple")
-    blobs = [path for path in (orchard.folder / "store").rglob("*") if path.is_file() and path.read_bytes() == b"apple"]
+    blobs = orchard.blobs(b"apple")
     assert blobs
     for blob in blobs:
         blob.unlink()
     orchard.run("grow-apple")
     assert orchard.times_run("grow-apple") == 2
+
+
+def test_a_payload_changed_at_equal_size_is_refused_and_made_again(orchard: Orchard) -> None:
+    orchard.plant("grow-apple")
+    orchard.plant("cook-jam", "jam of ", inputs=("apple",))
+    apple = orchard.run("grow-apple")
+    [blob] = orchard.blobs(b"apple")
+    blob.write_bytes(b"APPLE")
+    orchard.run("grow-apple")
+    assert orchard.times_run("grow-apple") == 1  # its size is right, so only a reader can tell
+    with pytest.raises(InputError, match=r"stored bytes differ from their digest(.|\n)*grow-apple makes it anew"):
+        orchard.run("cook-jam", {"apple": apple})
+    assert orchard.run("grow-apple").digest == apple.digest
+    assert orchard.run("cook-jam", {"apple": apple}).counts == {"num_fruits": 1}
+    assert (orchard.times_run("grow-apple"), blob.read_bytes()) == (2, b"apple")
+    orchard.run("grow-apple")
+    assert orchard.times_run("grow-apple") == 2
+
+
+def test_a_changed_list_of_files_is_made_again(orchard: Orchard) -> None:
+    orchard.plant("grow-apple")
+    apple = orchard.run("grow-apple")
+    tree = orchard.folder / "store" / tree_key(apple.digest)
+    whole = tree.read_bytes()
+    tree.write_bytes(whole.replace(b"fruit", b"froot"))
+    assert orchard.run("grow-apple").digest == apple.digest
+    assert (orchard.times_run("grow-apple"), tree.read_bytes()) == (2, whole)
 
 
 def test_a_job_that_acts_on_the_outside_always_runs(orchard: Orchard) -> None:
@@ -162,21 +136,9 @@ def test_from_runs_again_and_demands_what_came_before(orchard: Orchard) -> None:
     assert orchard.times_run("grow-apple") == 2
 
 
-def child(orchard: Orchard, name: str) -> subprocess.Popen[bytes]:
-    code = f"""
-import sys, imagewright.jobs
-from pathlib import Path
-imagewright.jobs.__path__.append({str(orchard.jobs)!r})
-from imagewright.config import Config
-from imagewright.jobs.frame import run_job
-run_job({name!r}, Config(threads=1), {{}}, Path({str(orchard.folder)!r}) / f"{{sys.argv[1]}}.json")
-"""
-    return subprocess.Popen([sys.executable, "-c", code, str(time.monotonic_ns())], env={**os.environ, **orchard.environ})
-
-
 def test_two_runners_of_one_job_have_one_writer(orchard: Orchard) -> None:
     orchard.plant("grow-apple", body="import time; time.sleep(1.0)")
-    runners = [child(orchard, "grow-apple") for _ in range(3)]
+    runners = [orchard.child("grow-apple") for _ in range(3)]
     assert [runner.wait(60) for runner in runners] == [0, 0, 0]
     assert orchard.times_run("grow-apple") == 1
 
@@ -185,7 +147,7 @@ def test_after_a_kill_the_next_runner_continues_at_once(orchard: Orchard) -> Non
     flag = orchard.folder / "started"
     body = f"import pathlib, time; p = pathlib.Path({str(flag)!r}); first = not p.exists(); p.touch(); time.sleep(60 if first else 0)"
     orchard.plant("grow-apple", body=body)
-    runner = child(orchard, "grow-apple")
+    runner = orchard.child("grow-apple")
     while not flag.exists():
         time.sleep(0.02)
     runner.send_signal(signal.SIGKILL)
@@ -194,13 +156,6 @@ def test_after_a_kill_the_next_runner_continues_at_once(orchard: Orchard) -> Non
     orchard.run("grow-apple")
     assert orchard.times_run("grow-apple") == 2
     assert time.monotonic() - started < 25  # the lease of a process that is gone is not waited for (its ttl is 30 s)
-
-
-def test_the_owner_of_a_lease_is_known_to_be_alive_or_gone() -> None:
-    host, pid, started = this_process().split(":")
-    assert not is_gone(this_process())
-    assert is_gone(f"{host}:{pid}:1.5")
-    assert not is_gone(f"elsewhere:{pid}:{started}")
 
 
 def test_each_job_has_its_own_random_stream() -> None:

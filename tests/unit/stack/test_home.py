@@ -45,6 +45,8 @@ def test_the_registry_is_a_bare_repository_and_git_ignores_the_home(tmp_path: Pa
     home.prepare()
     answer = subprocess.run(["git", "-C", home.registry, "rev-parse", "--is-bare-repository"], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "true"
+    config = subprocess.run(["git", "-C", home.registry, "config", "core.fsync"], capture_output=True, text=True, check=True)
+    assert "reference" in config.stdout  # a published tag survives a power cut
     subprocess.run(["git", "init", "-q", tmp_path / "project"], check=True)
     seen = subprocess.run(["git", "-C", tmp_path / "project", "status", "--porcelain"], capture_output=True, text=True, check=True)
     assert seen.stdout == ""

@@ -51,11 +51,11 @@ def test_the_environment_names_the_store(tmp_path: Path) -> None:
         store_from_environment({})
 
 
-def test_opening_a_store_imports_neither_the_s3_sdk_nor_a_framework() -> None:
+def test_opening_a_store_imports_neither_the_s3_sdk_nor_a_framework_nor_the_settings_of_jobs() -> None:
     code = (
         "import sys; from imagewright.storage import open_store; open_store('s3://bucket', dict("
         "AWS_ACCESS_KEY_ID='a', AWS_SECRET_ACCESS_KEY='b', AWS_ENDPOINT_URL='http://h:1'));"
-        "print([m for m in ('minio', 'torch', 'mlflow', 'kfp', 'pandas', 'boto3', 'dvc') if m in sys.modules])"
+        "print([m for m in ('minio', 'torch', 'mlflow', 'kfp', 'pandas', 'boto3', 'dvc', 'imagewright.config.tree') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
