@@ -49,6 +49,8 @@ class Job:
     """What its payload is; datasets are stored in DVC's layout."""
     inputs: tuple[str, ...] = ()
     optional_inputs: tuple[str, ...] = ()
+    implied: Callable[[Config, Store], Mapping[str, Record]] | None = None
+    """Optional inputs the job finds for itself when they are not given, such as a champion; found first, so they are part of the key."""
     sections: tuple[str, ...] = ()
     """Fields of Config the job reads. Only these are part of its action key."""
     keyed: bool = True

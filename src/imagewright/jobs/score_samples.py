@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from imagewright.jobs.curate_manifest import aesthetic_champion, scorer_of
 from imagewright.jobs.job import Job, JobContext, Outcome
 
-JOB = Job(name="score-samples", stage="curate", inputs=("raw",), sections=("curation",), kind="none", keyed=False)
+JOB = Job(
+    name="score-samples",
+    stage="curate",
+    inputs=("raw",),
+    optional_inputs=("aes",),
+    implied=aesthetic_champion,
+    sections=("curation",),
+    kind="none",
+    keyed=False,
+)
 
 
 def run(context: JobContext) -> Outcome:
@@ -15,5 +25,5 @@ def run(context: JobContext) -> Outcome:
     from imagewright.curation.shared_results import StoreResults
 
     section = context.config.curation
-    counts = score(context.input_path("raw"), section, context.work, StoreResults(context.store), section.slice_index)
-    return Outcome(counts=counts)
+    raw, shared = context.input_path("raw"), StoreResults(context.store)
+    return Outcome(counts=score(raw, section, context.work, shared, section.slice_index, scorer_of(context)))
