@@ -73,6 +73,27 @@ def test_any_image_text_to_text_model_scores_and_learns_through_the_same_interfa
     assert np.allclose(load_scorer(tmp_path).score(images), scores, atol=1e-3)
 
 
+def test_training_lowers_both_losses_and_orders_pictures_it_never_saw(model: Path) -> None:
+    config = AesConfig(backbone="vision_language", pretrained=str(model), side_px=28, members=1)
+    network, rng = build_network(config), np.random.default_rng(0)
+    method = AestheticMethod(network, config)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    history = []
+    for step in range(25):
+        better, worse = (torch.from_numpy(rng.integers(low, low + 80, (4, 3, 28, 28), dtype=np.uint8)) for low in (170, 5))
+        found = method.train_step(PairBatch(better, worse, torch.full((4,), 80.0), torch.full((4,), 20.0)), step)
+        optimizer.zero_grad()
+        found.losses["scorer"].backward()
+        optimizer.step()
+        history.append({name: float(value) for name, value in found.metrics.items()})
+    for name in ("aesthetic/bin_loss", "aesthetic/ranking_loss"):
+        first, last = (np.mean([step[name] for step in part]) for part in (history[:3], history[-3:]))
+        assert last < 0.8 * first, name
+    bright, dark = (rng.integers(low, low + 80, (2, 28, 28, 3), dtype=np.uint8) for low in (170, 5))
+    scorer = AestheticScorer(network, config, Calibration(), "simulated")
+    assert scorer.score(bright).min() > scorer.score(dark).max() + 20
+
+
 def test_model_without_score_tokens_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="one token for each of the 101 score words"):
         load_vision_language_scorer(str(write_model(tmp_path, score_words()[:-1])))
