@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,8 @@ class Measured:
 
 
 def measure(config: Config, pool: Path, seed: int, folder: Path) -> Measured:
-    """Trains and measures once."""
+    """Trains and measures once, on one thread."""
+    torch.set_num_threads(1)
     output = folder / "output"
     output.mkdir(parents=True)
     started = time.process_time()
@@ -99,19 +102,18 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], help="changes, for example aes.backbone=conv")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--pool", type=Path, help="where the pool lies, or is drawn; without it a temporary folder")
+    parser.add_argument("--processes", type=int, default=1, help="seeds measured side by side")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    torch.set_num_threads(1)
     config = load_recipe(options.recipe, options.set)
     with tempfile.TemporaryDirectory() as scratch:
         pool = options.pool or Path(scratch) / "pool"
         if not (pool / "manifest.parquet").is_file():
             ingest(config.data.model_copy(update={"corrupt": CorruptConfig()}), pool, config.seed)
         num_pictures = pq.read_metadata(pool / "manifest.parquet").num_rows
-        runs = []
-        for seed in options.seeds:
-            runs.append(measure(config, pool, seed, Path(scratch) / str(seed)))
-            print(f"seed {seed}: {runs[-1].cpu_seconds:.0f} CPU seconds", flush=True)
+        with ProcessPoolExecutor(options.processes, multiprocessing.get_context("spawn")) as workers:
+            waiting = [workers.submit(measure, config, pool, seed, Path(scratch) / str(seed)) for seed in options.seeds]
+            runs = [found.result() for found in waiting]
     text = report(config, runs, num_pictures)
     print(text, end="")
     if options.output:

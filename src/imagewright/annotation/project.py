@@ -22,7 +22,7 @@ DIMENSIONS = ("spatial", "world", "physics", "aesthetics", "style", "creativity"
 Kind = Literal["tournament", "preference", "form"]
 QUESTIONS: Mapping[Any, str] = {
     "tournament": "Which one looks more pleasing?",
-    "preference": "Which one would you rather have for these words?",
+    "preference": "Which picture do you prefer for this prompt?",
     "form": "Does the picture pass in each of these?",
 }
 
