@@ -54,6 +54,6 @@ def batch_statistics(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         planes = colours if scale == 0 else F.avg_pool2d(colours, 2**scale)
         # One plane is one picture to the convolution: a grouped one takes several times as long on a CPU.
         responses = F.conv2d(planes.flatten(0, 1)[:, None], filters)
-        parts.append(response_statistics(responses.unflatten(0, (len(images), 3)).flatten(1, 2)))
+        parts.append(response_statistics(responses.reshape(len(images), -1, *responses.shape[2:])))
     features = torch.cat(parts, dim=1)
     return np.asarray((features.sign() * features.abs().log1p()).numpy(), dtype=np.float32)
