@@ -74,13 +74,13 @@ def report(config: Config, runs: Sequence[Measured], num_pictures: int) -> str:
         f"simulated annotators: {aes.annotator_flip:.0%} of choices reversed, tournaments of about {aes.tournament_images}",
         "SRCC with the known quality of held-out concepts [95% bootstrap over pictures]; damage is simulated, no person judged",
         "",
-        f"{'seed':6}{'kinds of damage':18}{'aesthetic model':26}{'single statistic':42}pictures",
+        f"{'seed':6}{'kinds of damage':18}{'aesthetic model':26}{'single statistic':44}pictures",
     ]
     for run in runs:
         for part in PARTS:
             found = run.test[part]
             base = f"{shown(found['baseline']['srcc'])} ({run.baseline})"
-            lines.append(f"{run.seed:<6}{part:18}{shown(found['model']['srcc']):26}{base:42}{found['model']['num']}")
+            lines.append(f"{run.seed:<6}{part:18}{shown(found['model']['srcc']):26}{base:44}{found['model']['num']}")
     lines.append("")
     for part in PARTS:
         values = [run.test[part]["model"]["srcc"]["value"] for run in runs]
