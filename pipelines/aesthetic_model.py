@@ -17,9 +17,9 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
 
     @dsl.pipeline(name="aesthetic-model")
     def aesthetic_model(config: str, curated: Input[Dataset]) -> Model:
-        """Trains the model that scores how pleasing an image looks.
+        """Trains the model that scores how pleasing an image looks, where nobody has voted.
 
-        1. train-aesthetic: tournament ratings to a scorer with its benchmark
+        1. train-aesthetic: simulated tournaments to a scorer with its figures
         """
         return place(train_aesthetic(config=config, curated=curated), "train", placement).outputs["aes"]
 
@@ -27,5 +27,14 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
 
 
 def build_by_name(placement: PlacementConfig) -> Callable[..., Any]:
-    """The pipeline on records of earlier work."""
-    return by_name(build(placement), placement, datasets=("curated",))
+    """The pipeline on records of earlier work, with people's votes where there are any."""
+
+    @dsl.pipeline(name="aesthetic-model")
+    def aesthetic_model(config: str, curated: Input[Dataset], votes: Input[Dataset]) -> Model:
+        """Trains the model that scores how pleasing an image looks.
+
+        1. train-aesthetic: tournament ratings to a scorer with its figures
+        """
+        return place(train_aesthetic(config=config, curated=curated, votes=votes), "train", placement).outputs["aes"]
+
+    return by_name(aesthetic_model, placement, datasets=("curated", "votes"), optional=("votes",))

@@ -11,8 +11,9 @@ def train_aesthetic(
     aes: Output[Model],
     metrics: Output[Metrics],
     report: Output[HTML],
+    votes: Input[Dataset] = None,
 ) -> None:
-    """Trains the aesthetic model from ratings; simulated ones where nobody has voted."""
+    """Trains the aesthetic model from people's votes, or from simulated ratings where nobody has voted."""
     from imagewright.jobs.component import run_component
 
-    run_component("train-aesthetic", config, inputs={"curated": curated}, output=aes, metrics=metrics, report=report)
+    run_component("train-aesthetic", config, inputs={"curated": curated, "votes": votes}, output=aes, metrics=metrics, report=report)

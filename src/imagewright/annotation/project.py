@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -20,6 +20,11 @@ DIMENSIONS = ("spatial", "world", "physics", "aesthetics", "style", "creativity"
 """The seven pass/fail dimensions of the ERNIE-Image report, table 3."""
 
 Kind = Literal["tournament", "preference", "form"]
+QUESTIONS: Mapping[Any, str] = {
+    "tournament": "Which one looks more pleasing?",
+    "preference": "Which picture do you prefer for this prompt?",
+    "form": "Does the picture pass in each of these?",
+}
 
 
 class Item(Section):
@@ -40,8 +45,8 @@ class Project(Section):
     """Permanent name."""
     kind: Kind
     """`tournament`: aesthetic tiers. `preference`: given pairs. `form`: pass or fail in seven dimensions."""
-    question: str = Field(default="Which one looks more pleasing?", min_length=1, max_length=300)
-    """The only line of instruction on the page."""
+    question: str = Field(min_length=1, max_length=300)
+    """The only line of instruction on the page; without one it is the usual question of the kind."""
     items: tuple[Item, ...] = Field(min_length=1)
     """Images."""
     pairs: tuple[tuple[str, str], ...] = ()
@@ -50,6 +55,14 @@ class Project(Section):
     """(better, worse) pairs of the calibration test; none skips the test."""
     threshold: float = Field(default=DEFAULT_THRESHOLD, gt=0.5, le=1.0)
     """Agreement with the gold pairs needed to pass."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def ask_something(cls, tree: Any) -> Any:
+        """Fills in the question of the kind."""
+        if isinstance(tree, dict) and "question" not in tree:
+            return {**tree, "question": QUESTIONS.get(tree.get("kind"), "")}
+        return tree
 
     @model_validator(mode="after")
     def check_keys(self) -> Self:

@@ -91,12 +91,20 @@ class AnnotationStore:
     def __init__(self, url: str) -> None:
         try:
             self.engine = sa.create_engine(url, pool_pre_ping=True)
-        except (sa.exc.ArgumentError, ImportError) as error:
-            raise InputError(Problem("annotation database", f"cannot be opened: {error}", fix="give sqlite:///votes.db")) from error
-        if self.engine.dialect.name == "sqlite":
-            sa.event.listen(self.engine, "connect", set_up_sqlite)
-            sa.event.listen(self.engine, "begin", begin_immediately)
-        METADATA.create_all(self.engine)
+            if self.engine.dialect.name == "sqlite":
+                sa.event.listen(self.engine, "connect", set_up_sqlite)
+                sa.event.listen(self.engine, "begin", begin_immediately)
+            self.create_tables()
+        except (sa.exc.ArgumentError, sa.exc.OperationalError, ImportError) as error:
+            fix = "give sqlite:///votes.db, or postgresql+psycopg://user@host/name of a server that runs"
+            raise InputError(Problem("annotation database", f"cannot be opened: {error}", fix=fix)) from error
+
+    def create_tables(self) -> None:
+        """Creates what is not there yet. Of two servers that start on an empty PostgreSQL database one is refused, and looks again."""
+        try:
+            METADATA.create_all(self.engine)
+        except (sa.exc.ProgrammingError, sa.exc.IntegrityError):
+            METADATA.create_all(self.engine)
 
     def create_project(self, project: Project, images: dict[str, bytes]) -> None:
         """Stores a project and its images at once. Raises InputError when the name is taken or an image is missing."""

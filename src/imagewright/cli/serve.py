@@ -101,7 +101,7 @@ def registry_version(model: str, environment: Mapping[str, str]) -> Callable[[],
     """Asks the promotion log who is champion, and fetches its payload once, verified."""
     from imagewright.serving.champion import ModelVersion
     from imagewright.storage import store_from_environment
-    from imagewright.tracking.promotion import PromotionLog
+    from imagewright.tracking.promotion_log import PromotionLog
 
     store = store_from_environment({**os.environ, **environment})
 

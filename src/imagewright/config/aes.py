@@ -25,8 +25,9 @@ DAMAGE_KINDS = (
 class AesConfig(Section):
     """An image scorer over 101 score bins, trained on tournament tiers and the raw pairs behind them."""
 
-    backbone: Literal["conv", "efficientnet_lite3", "vision_language"] = "conv"
-    """`conv`: a small network of our own, for machines without a GPU. `efficientnet_lite3`: frozen ImageNet features and a head.
+    backbone: Literal["conv", "filters", "efficientnet_lite3", "vision_language"] = "conv"
+    """`conv`: a small network of our own. `filters`: statistics of fixed filters and a head, the cheapest, for machines without a GPU.
+    `efficientnet_lite3`: frozen ImageNet features and a head.
     `vision_language`: any image-text-to-text model of transformers with score tokens, as in the ERNIE-Image report."""
     pretrained: str = ""
     """Folder or hub id of the vision-language model; the other backbones have none."""

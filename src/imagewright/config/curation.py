@@ -108,6 +108,9 @@ class CaptionerConfig(Section):
 class SamplingConfig(Section):
     """Hierarchical sampling: between categories, then inside each."""
 
+    look: Literal["champion", "statistic"] = "champion"
+    """What a sample's look is: the score of the registered aesthetic model, `aes@champion`, or a measured statistic. Without a champion it
+    is the statistic; the dataset card says which."""
     temperature: float = Field(default=0.5, ge=0, le=1)
     """tau of w_c = n_c**tau * exp(gamma * z_c): 1 keeps the natural mix, 0 makes categories equal."""
     aesthetic_weight: float = Field(default=0.3, ge=0, le=5)

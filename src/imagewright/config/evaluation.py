@@ -81,7 +81,7 @@ class EvaluationConfig(Section):
     distribution_images: int = Field(default=0, ge=0)
     """Images on each side of the Frechet distance; 0 leaves it out."""
     suites: tuple[SuiteName, ...] = ()
-    """Suites beside the composed scenes, each with judges of its own. aes needs the aesthetic model as an input, human a database."""
+    """Suites beside the composed scenes, each with judges of its own. aes needs an aesthetic model, given or champion; human a database."""
     suite_prompts: int = Field(default=8, ge=2)
     """Prompts of each task of a further suite, where it makes its own."""
     geneval_per_task: int = Field(default=0, ge=0)

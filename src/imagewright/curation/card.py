@@ -8,15 +8,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from imagewright.config.curation import CurationConfig
-from imagewright.curation.aesthetics import LABEL
 from imagewright.curation.captioning import captioner_of
 from imagewright.curation.funnel import Funnel
+from imagewright.curation.look import AestheticPayload, describe_look
 
 CARD_NAME = "README.md"
 
 
-def write_card(output: Path, table: pa.Table, funnel: Funnel, section: CurationConfig) -> Path:
-    """Writes the card as Markdown; returns its path."""
+def write_card(output: Path, table: pa.Table, funnel: Funnel, section: CurationConfig, scorer: AestheticPayload | None = None) -> Path:
+    """Writes the card as Markdown; returns its path. scorer: the aesthetic model the mix is weighed by."""
     kept = table.filter(pc.equal(table["drop_reason"], ""))
     captions = sum(len(cell) for cell in kept["captions"].to_pylist())
     lines = [
@@ -47,7 +47,7 @@ def write_card(output: Path, table: pa.Table, funnel: Funnel, section: CurationC
         "",
         "## What the scores mean",
         "",
-        f"- `score_aesthetic`: {LABEL}.",
+        *describe_look(scorer),
         "- `score_agreement`: in-domain caption-image agreement, fitted on this pool out of fold; not CLIP.",
         "- `score_blur`, `score_entropy`, `score_border`, `score_blocking`, `score_text_coverage`: measured on pixels.",
         "",

@@ -20,6 +20,7 @@ from imagewright.curation.card import write_card
 from imagewright.curation.dedup import Fingerprints, find_duplicates, rank_copies
 from imagewright.curation.filters import decide, rules
 from imagewright.curation.funnel import Funnel, build_funnel, write_funnel
+from imagewright.curation.look import AestheticPayload
 from imagewright.curation.partitions import ResultStore, gather, list_partitions, walk
 from imagewright.curation.perceptual_hash import THUMBNAIL_BYTES
 from imagewright.curation.sampling import CategoryShare, weigh
@@ -43,24 +44,37 @@ class Curated:
 
 
 def score(
-    pool: Path, section: CurationConfig, work: Path, shared: ResultStore | None = None, slice_index: int | None = None
+    pool: Path,
+    section: CurationConfig,
+    work: Path,
+    shared: ResultStore | None = None,
+    slice_index: int | None = None,
+    scorer: AestheticPayload | None = None,
 ) -> dict[str, int]:
     """Walks the partitions (of one slice) through every stage; returns how many results were computed and reused."""
     partitions = list_partitions(pool)
     take = slice(None) if slice_index is None else slice(slice_index, None, section.num_slices)
-    walks = [walk(stage, partitions, work, shared, section.num_workers, take) for stage in stages_of(section)]
+    walks = [walk(stage, partitions, work, shared, section.num_workers, take) for stage in stages_of(section, scorer)]
     return {"num_computed": sum(w.num_computed for w in walks), "num_reused": sum(w.num_reused for w in walks)}
 
 
 def curate(
-    pool: Path, output: Path, section: CurationConfig, work: Path, seed: int, shared: ResultStore | None = None, earlier: Path | None = None
+    pool: Path,
+    output: Path,
+    section: CurationConfig,
+    work: Path,
+    seed: int,
+    shared: ResultStore | None = None,
+    earlier: Path | None = None,
+    scorer: AestheticPayload | None = None,
 ) -> Curated:
     """Raw pool -> curated folder: manifest, shards, taxonomy, fingerprints, funnel (JSON and HTML), card.
 
-    earlier: folder of a former curated revision; what it kept is never kept again. kept + dropped = in is asserted.
+    earlier: folder of a former curated revision; what it kept is never kept again. scorer: the aesthetic model the mix is weighed by; None
+    weighs it by the measured statistic. kept + dropped = in is asserted.
     """
     partitions = list_partitions(pool)
-    table = scored_table(partitions, stages_of(section), section, work, shared)
+    table = scored_table(partitions, stages_of(section, scorer), section, work, shared)
     num_in = table.num_rows
     table = write_captions(table, section, pool)
     table = decide(table, rules(section.filters))
@@ -76,7 +90,7 @@ def curate(
     taxonomy.save(output)
     funnel = build_funnel(table, partitions)
     report = write_funnel(funnel, shares, output)
-    write_card(output, table, funnel, section)
+    write_card(output, table, funnel, section, scorer)
     counts = {"num_in": num_in, "num_kept": funnel.num_kept, "num_dropped": num_in - funnel.num_kept}
     counts |= {f"num_dropped_{reason}": count for reason, count in sorted(funnel.reasons.items())}
     return Curated(funnel, shares, counts, report)

@@ -110,6 +110,11 @@ def style_distances(features: NDArray[np.float64]) -> NDArray[np.float64]:
     return result / max(float(np.median(result)), STYLE_EPS)
 
 
+def look_of(scores: Mapping[str, float]) -> float:
+    """How good a sample looks: the aesthetic model's score where curation had one (then every sample has), else the statistic."""
+    return scores.get("aes", scores.get("aesthetic", 0.0))
+
+
 def choose(
     domain: Domain,
     rows: Sequence[ManifestRow],
@@ -126,7 +131,7 @@ def choose(
         distances = style_distances(np.stack([features[row.sample_key] for row in matching]))
         kept = [row for row, distance in zip(matching, distances.tolist(), strict=True) if distance <= domain.max_style_distance]
         counts["off_style"] = len(matching) - len(kept)
-        kept.sort(key=lambda row: (-scores.get(row.sample_key, {}).get("aesthetic", 0.0), row.sample_key))
+        kept.sort(key=lambda row: (-look_of(scores.get(row.sample_key, {})), row.sample_key))
         counts["over_quota"] = max(0, len(kept) - domain.quota)
         matching = kept[: domain.quota]
     if not matching:

@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 
 from imagewright.config.curation import SamplingConfig
+from imagewright.curation.look import look_expression
 
 CAP_STEPS = 40
 # z of a sample's look inside its category, limited so that one odd score cannot own the category.
@@ -46,8 +47,7 @@ def weigh(source: Path, destination: Path, section: SamplingConfig, seed: int, *
     """
     connection = duckdb.connect(config={"threads": threads, "memory_limit": MEMORY_LIMIT})
     connection.read_parquet(str(source)).create_view("pool")
-    has_score = "score_aesthetic" in [row[0] for row in connection.execute("DESCRIBE pool").fetchall()]
-    look = "CAST(coalesce(score_aesthetic, 0.5) AS DOUBLE)" if has_score else "CAST(0.5 AS DOUBLE)"
+    look = look_expression([row[0] for row in connection.execute("DESCRIBE pool").fetchall()])
     connection.execute(f"CREATE VIEW looked AS SELECT *, {look} AS look, drop_reason = '' AND split = 'train' AS is_drawn FROM pool")  # noqa: S608 - fixed text
     connection.execute("CREATE VIEW drawn AS SELECT * FROM looked WHERE is_drawn")
     weigh_categories(connection, section)

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from imagewright.jobs.job import Job, JobContext, Outcome
+
+if TYPE_CHECKING:
+    from imagewright.config import Config
+    from imagewright.curation.look import AestheticPayload
+    from imagewright.storage import Store
+    from imagewright.storage.records import Record
+
+
+def aesthetic_champion(config: Config, store: Store) -> Mapping[str, Record]:
+    """The registered aesthetic model as the input `aes`, where the mix asks for it and one was promoted."""
+    from imagewright.tracking.promotion_log import champion_record
+
+    champion = champion_record(store, "aes") if config.curation.sampling.look == "champion" else None
+    return {} if champion is None else {"aes": champion}
+
 
 JOB = Job(
     name="curate-manifest",
     stage="curate",
     inputs=("raw",),
-    optional_inputs=("earlier",),
+    optional_inputs=("earlier", "aes"),
+    implied=aesthetic_champion,
     sections=("curation",),
     kind="dataset",
     dataset="curated",
@@ -16,15 +35,29 @@ JOB = Job(
 
 
 def run(context: JobContext) -> Outcome:
-    """Scores what is not scored yet, partition by partition, then decides. `earlier`: a former curated revision to stay clear of."""
+    """Scores what is not scored yet, partition by partition, then decides. `earlier`: a former curated revision to stay clear of.
+
+    `aes`: the aesthetic model that the sampling mix is weighed by; the champion when none is given.
+    """
     from imagewright.curation.curate import curate
     from imagewright.curation.shared_results import StoreResults
 
     earlier = context.inputs["earlier"].path if "earlier" in context.inputs else None
-    section = context.config.curation
-    curated = curate(context.input_path("raw"), context.output, section, context.work, context.seed, StoreResults(context.store), earlier)
+    section, shared, scorer = context.config.curation, StoreResults(context.store), scorer_of(context)
+    curated = curate(context.input_path("raw"), context.output, section, context.work, context.seed, shared, earlier, scorer)
     counts = dict(curated.counts)
     context.run.log_metrics(
         {"data/num_in": counts["num_in"], "data/num_kept": counts["num_kept"], "data/num_dropped": counts["num_dropped"]}, step=0
     )
+    context.run.set_tags({"look": "statistic" if scorer is None else scorer.revision or scorer.digest})
     return Outcome(counts=counts, report=curated.report)
+
+
+def scorer_of(context: JobContext) -> AestheticPayload | None:
+    """The input `aes` as a scorer; None without it."""
+    from imagewright.curation.look import AestheticPayload
+
+    if "aes" not in context.inputs:
+        return None
+    found = context.inputs["aes"]
+    return AestheticPayload(found.record.digest, found.path, found.record.revision)

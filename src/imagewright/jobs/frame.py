@@ -78,6 +78,8 @@ def run_job(
         check_inputs(job, inputs)
         check_distributed(job, environ)
         store = store_from_environment(environ)
+        if job.implied is not None:
+            inputs = {**job.implied(config, store), **inputs}
         index_file = environment.work_root.parent / "imports.json"
         key = action_key(job, config, inputs, source_file(module), environment.image_digest, index_file) if job.keyed else ""
         frame = Frame(job, module, config, inputs, environment, store, key, state, launch)

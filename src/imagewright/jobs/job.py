@@ -66,6 +66,8 @@ class Job:
     """Name under which the data registry keeps its payloads as revisions; every job of kind dataset has one."""
     inputs: tuple[str, ...] = ()
     optional_inputs: tuple[str, ...] = ()
+    implied: Callable[[Config, Store], Mapping[str, Record]] | None = None
+    """Optional inputs the job finds for itself when they are not given, such as a champion; found first, so they are part of the key."""
     sections: tuple[str, ...] = ()
     """Fields of Config the job reads. Only these are part of its action key."""
     keyed: bool = True

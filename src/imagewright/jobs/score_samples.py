@@ -5,9 +5,19 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from imagewright.jobs.curate_manifest import aesthetic_champion, scorer_of
 from imagewright.jobs.job import Job, JobContext, Outcome
 
-JOB = Job(name="score-samples", stage="curate", inputs=("raw",), sections=("curation",), kind="none", keyed=False)
+JOB = Job(
+    name="score-samples",
+    stage="curate",
+    inputs=("raw",),
+    optional_inputs=("aes",),
+    implied=aesthetic_champion,
+    sections=("curation",),
+    kind="none",
+    keyed=False,
+)
 
 
 def run(context: JobContext) -> Outcome:
@@ -25,4 +35,4 @@ def run(context: JobContext) -> Outcome:
         pool = Path(name)
         context.store.get_files(raw, [MANIFEST_NAME], pool)
         context.store.get_files(raw, shards_of_slice(pool, section.slice_index, section.num_slices), pool)
-        return Outcome(counts=score(pool, section, context.work, StoreResults(context.store), section.slice_index))
+        return Outcome(counts=score(pool, section, context.work, StoreResults(context.store), section.slice_index, scorer_of(context)))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 
 from imagewright.annotation.simulated import ORIGIN
@@ -20,7 +21,7 @@ from imagewright.evaluation.aes_quality import StatisticScorer, agreement_by_kin
 from imagewright.evaluation.rank_statistics import Agreement, agreement
 from imagewright.jobs.job import Outcome
 from imagewright.methods.aesthetic import SCORER, AestheticMethod, BalancedPairLoader, RatedPairs
-from imagewright.methods.aesthetic_report import write_card, write_report
+from imagewright.methods.aesthetic_report import Provenance, simulated_provenance, write_card, write_report
 from imagewright.models.aesthetic import AES_FOLDER, AestheticScorer, Calibration, Ensemble, build_network, fit_calibration, save_scorer
 from imagewright.models.aesthetic import to_network_input as to_input
 from imagewright.tracking.job_run import JobRun
@@ -48,6 +49,8 @@ class AestheticRun:
     seed: int = 0
     archive: ArchivePlace | None = None
     """Where checkpoints are copied to."""
+    votes_digest: str = ""
+    """Payload of people's votes, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +76,8 @@ def train_aesthetic(settings: AestheticRun, output: Path, run: JobRun, console: 
     scorer = AestheticScorer(network, config, fit_calibration(raw, ratings.scores[validation]), ORIGIN)
     save_scorer(scorer, output / AES_FOLDER)
     baseline = best_statistic(damaged.images[training], ratings.scores[training])
-    figures = measure(settings, scorer, baseline)
-    metrics = {name: value for part, found in figures.items() for name, value in metrics_of(part, found).items()}
-    run.log_metrics(metrics, config.steps)
-    run.set_tags({"annotations": ORIGIN})
-    write_metrics(output / "metrics.json", settings, figures, baseline, ratings)
-    write_card(output / AES_FOLDER / "README.md", config, figures, baseline.name, ratings)
-    report = write_report(output / "report.html", config, figures, baseline.name, damaged, scorer)
+    figures, provenance = measure(settings, scorer, baseline), simulated_provenance(config, ratings)
+    metrics, report = write_results(settings, output, run, scorer, figures, baseline, provenance, damaged.images)
     counts = {
         "num_in": len(pool.rows) + sum(pool.dropped.values()),
         "num_kept": len(pool.rows),
@@ -87,6 +85,27 @@ def train_aesthetic(settings: AestheticRun, output: Path, run: JobRun, console: 
         "num_simulated_comparisons": len(ratings.pairs),
     }
     return Outcome(counts=counts, metrics=metrics, report=report)
+
+
+def write_results(
+    settings: AestheticRun,
+    output: Path,
+    run: JobRun,
+    scorer: AestheticScorer,
+    figures: dict[str, Figures],
+    baseline: StatisticScorer,
+    provenance: Provenance,
+    images: NDArray[np.uint8],
+) -> tuple[dict[str, float], Path]:
+    """Writes and logs what was measured; returns the metrics and the report. images: training pictures [n, S, S, 3] to show."""
+    config = settings.aes
+    metrics = {name: value for part, found in figures.items() for name, value in metrics_of(part, found).items()}
+    run.log_metrics(metrics, config.steps)
+    run.set_tags({"annotations": provenance.origin})
+    write_metrics(output / "metrics.json", settings, figures, baseline, provenance)
+    write_card(output / AES_FOLDER / "README.md", config, figures, baseline.name, provenance)
+    report = write_report(output / "report.html", config, figures, baseline.name, images, scorer, provenance.note)
+    return metrics, report
 
 
 def build_network_with_seed(config: AesConfig, seed: int) -> Ensemble:
@@ -122,7 +141,8 @@ def train(settings: AestheticRun, network: Ensemble, data: RatedPairs, run: JobR
         total_steps=config.steps,
         learning_rates={SCORER: learning_rate([Segment(config.steps, config.learning_rate, config.warmup_steps, "cosine")])},
         seed=settings.seed,
-        fingerprint={"method": "aesthetic", "aes": config.model_dump(mode="json"), "data": settings.curated_digest, "seed": settings.seed},
+        fingerprint={"method": "aesthetic", "aes": config.model_dump(mode="json"), "data": settings.curated_digest, "seed": settings.seed}
+        | ({"votes": settings.votes_digest} if settings.votes_digest else {}),
     )
     hooks: list[Hook] = [CurveHook(run, training.log_every_steps, world.size, training.peak_tflops)]
     if console is not None:
@@ -159,13 +179,15 @@ def metrics_of(part: str, figures: Figures) -> dict[str, float]:
     return flat(f"aesthetic/{part}", figures.model) | {f"aesthetic/{part}_baseline_srcc": figures.baseline.srcc.value}
 
 
-def write_metrics(path: Path, settings: AestheticRun, figures: dict[str, Figures], baseline: StatisticScorer, ratings: Ratings) -> None:
-    """Writes every figure with its interval; says that the ratings are simulated."""
+def write_metrics(
+    path: Path, settings: AestheticRun, figures: dict[str, Figures], baseline: StatisticScorer, provenance: Provenance
+) -> None:
+    """Writes every figure with its interval; says what the ratings are."""
     tree: dict[str, Any] = {
-        "origin": ORIGIN,
-        "meaning": "agreement with the known severity of simulated damage on held-out concepts; not with people's taste",
+        "origin": provenance.origin,
+        "meaning": provenance.meaning,
         "baseline": {"statistic": baseline.name, "sign": baseline.sign},
-        "comparisons_per_image": ratings.comparisons_per_image,
+        "comparisons_per_image": provenance.comparisons_per_image,
         "curated_digest": settings.curated_digest,
         "metrics": {name: value for part, found in figures.items() for name, value in metrics_of(part, found).items()},
         "test": {

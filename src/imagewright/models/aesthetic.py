@@ -1,6 +1,7 @@
 """The aesthetic model: images in, a distribution over 101 score bins out; loaded by curation, preference ranking and evaluation.
 
-One interface, two families of backbones: small image encoders with a head (here) and vision-language models (models/aesthetic_vlm.py).
+One interface, two families of backbones: small image encoders with a head (here; models/filter_statistics.py) and vision-language models
+(models/aesthetic_vlm.py).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +31,7 @@ WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
 MAX_CONFIG_BYTES = 1_000_000
 FEATURE_CACHE_IMAGES = 20_000
+FILTER_DROPOUT = 0.2
 
 
 class ConvScorer(nn.Module):
@@ -71,30 +74,48 @@ class ConvLevel(nn.Module):
 
 
 class FeatureScorer(nn.Module):
-    """A head on frozen EfficientNet-Lite3 features (1280); features of images already seen are kept."""
+    """A head on features that are not trained; features of images already seen are kept.
 
-    def __init__(self) -> None:
+    extract: RGB uint8 [n, H, W, 3] -> float32 [n, D].
+    """
+
+    def __init__(self, extract: Callable[[NDArray[np.uint8]], NDArray[np.float32]], head: nn.Module) -> None:
         super().__init__()
-        self.head = score_head(nn.LayerNorm(1280), 1280)
+        self.extract, self.head = extract, head
         self.features: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 [B, 3, H, W] -> logits [B, 101]."""
-        pixels = images.permute(0, 2, 3, 1).cpu().numpy()
-        features = np.stack([self.feature(np.ascontiguousarray(image)) for image in pixels])
-        # Unit-length features of 1280 values are small numbers; this brings them to about 1.
-        return self.head(torch.from_numpy(features).to(images.device) * 1280**0.5)  # type: ignore[no-any-return]
-
-    def feature(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Features [1280] of one image [H, W, 3]."""
-        from imagewright.curation.embedding import efficientnet_embedding
-
-        key = hashlib.sha256(image.tobytes()).digest()
-        if key not in self.features:
-            self.features[key] = efficientnet_embedding(image)
-            if len(self.features) > FEATURE_CACHE_IMAGES:
+        pixels = np.ascontiguousarray(images.permute(0, 2, 3, 1).cpu().numpy())
+        keys = [hashlib.sha256(image.tobytes()).digest() for image in pixels]
+        known = {key: self.features[key] for key in keys if key in self.features}
+        missing = {key: place for place, key in enumerate(keys) if key not in known}
+        if missing:
+            made = self.extract(pixels[list(missing.values())])
+            known |= zip(missing, made, strict=True)
+            self.features |= zip(missing, made, strict=True)
+            while len(self.features) > FEATURE_CACHE_IMAGES:
                 self.features.popitem(last=False)
-        return self.features[key]
+        features = torch.from_numpy(np.stack([known[key] for key in keys]))
+        return self.head(features.to(images.device))  # type: ignore[no-any-return]
+
+
+def filter_scorer() -> FeatureScorer:
+    """A head on statistics of fixed filters."""
+    from imagewright.models.filter_statistics import NUM_FEATURES, filter_statistics
+
+    return FeatureScorer(filter_statistics, score_head(nn.BatchNorm1d(NUM_FEATURES), NUM_FEATURES, dropout=FILTER_DROPOUT))
+
+
+def efficientnet_scorer() -> FeatureScorer:
+    """A head on frozen EfficientNet-Lite3 features (1280)."""
+    from imagewright.curation.embedding import efficientnet_embedding
+
+    def extract(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        # Unit-length features of 1280 values are small numbers; this brings them to about 1.
+        return np.stack([efficientnet_embedding(np.ascontiguousarray(image)) for image in images]) * np.float32(1280**0.5)
+
+    return FeatureScorer(extract, score_head(nn.LayerNorm(1280), 1280))
 
 
 class Ensemble(nn.Module):
@@ -109,9 +130,10 @@ class Ensemble(nn.Module):
         return torch.stack([member(images) for member in self.members])
 
 
-def score_head(norm: nn.Module, features: int) -> nn.Sequential:
+def score_head(norm: nn.Module, features: int, dropout: float = 0.0) -> nn.Sequential:
     """Normalised features -> 101 logits."""
-    return nn.Sequential(norm, nn.Linear(features, 128), nn.SiLU(), nn.Linear(128, NUM_BINS))
+    hidden = [norm, nn.Linear(features, 128), nn.SiLU(), *([nn.Dropout(dropout)] if dropout else [])]
+    return nn.Sequential(*hidden, nn.Linear(128, NUM_BINS))
 
 
 def build_network(config: AesConfig) -> Ensemble:
@@ -120,8 +142,12 @@ def build_network(config: AesConfig) -> Ensemble:
         from imagewright.models.aesthetic_vlm import load_vision_language_scorer
 
         return Ensemble([load_vision_language_scorer(config.pretrained)])
-    members = [ConvScorer(config.channels) if config.backbone == "conv" else FeatureScorer() for _ in range(config.members)]
-    return Ensemble(list(members))
+    made: dict[str, Callable[[], nn.Module]] = {
+        "conv": lambda: ConvScorer(config.channels),
+        "filters": filter_scorer,
+        "efficientnet_lite3": efficientnet_scorer,
+    }
+    return Ensemble([made[config.backbone]() for _ in range(config.members)])
 
 
 @dataclass(frozen=True)

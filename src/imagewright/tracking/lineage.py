@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from imagewright.errors import Problem
 from imagewright.storage import Store
 from imagewright.storage.records import Record, parse_record
-from imagewright.tracking.models import ModelError, ModelRegistry, ModelVersion
+from imagewright.tracking.lineage_names import ModelError
+from imagewright.tracking.models import ModelRegistry, ModelVersion
 
 MAX_INDEX_BYTES = 1 << 30
 MAX_DEPTH = 64

@@ -6,25 +6,19 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 from mlflow.exceptions import MlflowException
 
-from imagewright.errors import InputError, Problem
+from imagewright.errors import Problem
 from imagewright.storage.digests import URI_PREFIX
+from imagewright.tracking.lineage_names import CHALLENGER, CHAMPION, ModelError, check_model
 from imagewright.tracking.scores import EVIDENCE_TAG, Score, score_tags, scores_of
 
-LineageName = Literal["base", "sft", "dpo", "turbo", "enhancer", "aes"]
-LINEAGE_NAMES: tuple[str, ...] = get_args(LineageName)
-CHAMPION, CHALLENGER = "champion", "challenger"
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MENTIONED = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
-
-
-class ModelError(InputError):
-    """A model reference that names nothing, or cannot."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +65,6 @@ def parse_reference(text: str) -> tuple[str, str]:
     if not separator or not re.fullmatch(r"[1-9][0-9]{0,8}|[a-z][a-z0-9_-]{0,62}", version):
         raise ModelError(Problem("model", "must be MODEL@VERSION or MODEL@ALIAS", text, f"for example {model}@1 or {model}@{CHAMPION}"))
     return model, version
-
-
-def check_model(model: str) -> None:
-    if model not in LINEAGE_NAMES:
-        raise ModelError(Problem("model", "must be one of the lineage names", model, f"use {', '.join(LINEAGE_NAMES)}"))
 
 
 class ModelRegistry:

@@ -110,6 +110,7 @@ def test_form_needs_all_seven_dimensions(store: AnnotationStore, client: TestCli
     make_project(store, items=2, kind="form")
     address = link(store)
     page = client.get(address).text
+    assert "Does the picture pass" in page
     assert all(f'name="{name}"' in page for name in DIMENSIONS)
     found = dict(re.findall(r'name="(question|revision)" value="([^"]*)"', page))
     client.post(f"{address}/vote", data=found | dict.fromkeys(DIMENSIONS, "pass") | {"style": "fail"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import random
 import re
 import threading
@@ -43,8 +44,8 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
-def link(store: AnnotationStore, base: str) -> str:
-    return f"{base}/a/{sign_link(KEY, store.assign('looks', 'ann').id, time.time() + 600)}"
+def link(store: AnnotationStore, base: str, hours: float = 1) -> str:
+    return f"{base}/a/{sign_link(KEY, store.assign('looks', 'ann').id, time.time() + 3600 * hours)}"
 
 
 def test_tournament_can_be_done_with_the_keyboard_alone(server: tuple[AnnotationStore, str], browser: Any) -> None:
@@ -92,58 +93,69 @@ def test_form_can_be_filled_with_the_keyboard(server: tuple[AnnotationStore, str
     assert '"creativity": false' in vote.answer and vote.answer.count("true") == 6
 
 
-def test_phone_shows_both_images_without_scrolling(server: tuple[AnnotationStore, str], browser: Any) -> None:
+def test_phone_shows_both_images_without_scrolling_however_long_the_prompt_is(server: tuple[AnnotationStore, str], browser: Any) -> None:
     store, base = server
-    make_project(store)
-    page = browser.new_page(viewport={"width": 390, "height": 844}, has_touch=True)
-    page.goto(link(store, base))
-    boxes = [page.locator(selector).bounding_box() for selector in ("#left", "#right")]
-    assert all(box["x"] >= 0 and box["x"] + box["width"] <= 390 and box["y"] + box["height"] <= 844 for box in boxes)
-    assert all(box["width"] > 200 and box["height"] > 200 for box in boxes)
+    make_project(store, kind="preference", prompt="A red circle to the left of a blue square, " * 20)
+    for width, height, least in ((390, 844, 200), (844, 390, 120)):
+        page = browser.new_page(viewport={"width": width, "height": height}, has_touch=True, is_mobile=True)
+        page.goto(link(store, base))
+        boxes = [page.locator(f"{selector} img").bounding_box() for selector in ("#left", "#right")]
+        assert all(box["x"] >= 0 and box["x"] + box["width"] <= width and box["y"] + box["height"] <= height for box in boxes)
+        assert all(box["width"] > least and box["height"] > least for box in boxes)
+        assert page.evaluate("document.documentElement.scrollHeight <= innerHeight && document.documentElement.scrollWidth <= innerWidth")
 
 
-def fetch(address: str, form: dict[str, str] | None = None) -> str:
+def fetch(address: str, form: dict[str, str] | None = None, patience_seconds: float = 100.0) -> str:
     """A page, asked for again until a server answers: what a person's browser and patience do."""
     data = urllib.parse.urlencode(form).encode() if form else None
-    for _ in range(3000):
+    deadline = time.monotonic() + patience_seconds
+    while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(address, data=data, timeout=10) as answer:  # noqa: S310 - our own loopback address
+            with urllib.request.urlopen(address, data=data, timeout=patience_seconds) as answer:  # noqa: S310 - our own loopback address
                 return str(answer.read().decode())
-        except (urllib.error.URLError, OSError):
+        except urllib.error.HTTPError:
+            raise  # an answer that refuses is no server away
+        except (OSError, http.client.HTTPException):
             time.sleep(0.02)
     raise AssertionError("no server answered")
 
 
 def test_no_vote_is_lost_or_doubled_while_the_server_is_killed(tmp_path: Path) -> None:
     votes, kills = 60, 3
-    assert killed_votes(tmp_path, votes, kills, seed=4) == votes
+    assert killed_votes(f"sqlite:///{tmp_path / 'votes.db'}", votes, kills, seed=4) == votes
 
 
-def killed_votes(folder: Path, votes: int, kills: int, seed: int) -> int:
-    """Gives votes while the server is killed at random moments; checks every stored answer against what was clicked."""
-    database = f"sqlite:///{folder / 'votes.db'}"
+def killed_votes(database: str, votes: int, kills: int, seed: int, patience_seconds: float = 100.0) -> int:
+    """Gives votes while the server is killed at random moments of them; checks every stored answer against what was clicked."""
     store, port, rng = AnnotationStore(database), free_port(), random.Random(seed)
     make_project(store, items=votes + 1, kind="preference")
-    address, clicked = link(store, f"http://127.0.0.1:{port}"), {}
-    processes, finished = [start_server(database, port)], threading.Event()
+    address, clicked = link(store, f"http://127.0.0.1:{port}", hours=24), {}
+    processes, finished = [start_server(database, port, patience_seconds)], threading.Event()
+    moments = [(place, rng.uniform(0.0, 0.1)) for place in sorted(rng.sample(range(1, votes), kills))]
 
     def kill_again() -> None:
-        for _ in range(kills):
-            finished.wait(rng.uniform(0.05, 0.6))
+        for place, delay in moments:
+            while len(clicked) < place and not finished.is_set():
+                time.sleep(0.001)
+            time.sleep(delay)  # anywhere between the click and some clicks after it
             processes[-1].kill()
             processes[-1].wait()
-            processes.append(start_server(database, port))
+            processes.append(start_server(database, port, patience_seconds))
 
     killer = threading.Thread(target=kill_again)
     killer.start()
-    while 'name="answer"' in (page := fetch(address)):
-        form = dict(re.findall(r'name="(question|revision)" value="([^"]*)"', page))
-        form["answer"] = rng.choice(re.findall(r'name="answer" value="([^"]*)"', page))
-        clicked[form["question"]] = form["answer"]
-        fetch(f"{address}/vote", form)
-    killer.join()
-    processes[-1].kill()
-    processes[-1].wait()
+    try:
+        page = fetch(address, patience_seconds=patience_seconds)
+        while 'name="answer"' in page:
+            form = dict(re.findall(r'name="(question|revision)" value="([^"]*)"', page))
+            form["answer"] = rng.choice(re.findall(r'name="answer" value="([^"]*)"', page))
+            clicked[form["question"]] = form["answer"]
+            page = fetch(f"{address}/vote", form, patience_seconds)
+    finally:
+        finished.set()
+        killer.join()
+        processes[-1].kill()
+        processes[-1].wait()
     stored = store.votes(store.assign("looks", "ann").id)
     assert len(processes) == kills + 1
     assert {vote.question: vote.answer for vote in stored} == clicked

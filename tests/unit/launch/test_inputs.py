@@ -52,7 +52,7 @@ def folder(path: Path) -> Path:
         ("post_training", {"curated", "latents", "base", "vae", "aes"}, set()),
         ("distillation", {"latents", "curated", "model", "experts", "vae"}, set()),
         ("prompt_enhancer", {"curated"}, {"model", "vae", "aes"}),
-        ("aesthetic_model", {"curated"}, set()),
+        ("aesthetic_model", {"curated"}, {"votes"}),
         ("evaluation", {"curated", "base", "vae"}, {"sft", "dpo", "turbo"}),
         ("data_curation", set(), set()),
     ],

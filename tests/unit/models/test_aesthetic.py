@@ -84,3 +84,12 @@ def test_packaged_image_features_can_be_the_backbone() -> None:
     features = scorer(config)
     scores = features.score(pictures(2, 64))
     assert scores.shape == (2,) and np.array_equal(scores, features.score(pictures(2, 64)))
+
+
+def test_filters_can_be_the_backbone_and_what_was_seen_before_scores_the_same(tmp_path: Path) -> None:
+    first = scorer(AesConfig(backbone="filters", members=2, side_px=16))
+    alone = np.concatenate([first.score(pictures(4, 16)[place : place + 1]) for place in range(4)])
+    assert np.allclose(first.score(pictures(4, 16)), alone, atol=1e-4)
+    assert (first.score_with_disagreement(pictures(4, 16))[1] > 0).all()
+    save_scorer(first, tmp_path / "aes")
+    assert np.allclose(load_scorer(tmp_path).score(pictures(4, 16)), alone, atol=1e-4)

@@ -47,6 +47,22 @@ def test_any_image_text_to_text_model_scores_and_learns_through_the_same_interfa
     assert np.allclose(load_scorer(tmp_path).score(images), scores, atol=1e-3)
 
 
+def test_training_lowers_the_loss_of_the_score_bins(model: Path) -> None:
+    config = AesConfig(backbone="vision_language", pretrained=str(model), side_px=28, members=1)
+    network, rng = build_network(config), np.random.default_rng(0)
+    method = AestheticMethod(network, config)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    history = []
+    for step in range(25):
+        better, worse = (torch.from_numpy(rng.integers(low, low + 80, (4, 3, 28, 28), dtype=np.uint8)) for low in (170, 5))
+        found = method.train_step(PairBatch(better, worse, torch.full((4,), 80.0), torch.full((4,), 20.0)), step)
+        optimizer.zero_grad()
+        found.losses["scorer"].backward()
+        optimizer.step()
+        history.append(float(found.metrics["aesthetic/bin_loss"]))
+    assert np.mean(history[-3:]) < 0.85 * np.mean(history[:3])
+
+
 def test_model_without_score_tokens_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="one token for each of the 101 score words"):
         load_vision_language_scorer(str(write_model(tmp_path, score_words()[:-1])))

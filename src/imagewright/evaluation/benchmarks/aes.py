@@ -28,7 +28,9 @@ TRIAL_SCENES = 60
 def aes_suite(context: SuiteContext) -> Suite:
     """Raises InputError when no aesthetic model was given."""
     if context.aes is None:
-        raise InputError(Problem("evaluation.suites", "aes needs the input `aes`", None, "give the record of train-aesthetic"))
+        raise InputError(
+            Problem("evaluation.suites", "aes needs the input `aes`", None, "give the record of train-aesthetic, or promote an aes")
+        )
     scorer = load_scorer(context.aes)
     card = scorer_card(context, scorer)
     prompts = [Prompt(prompt.prompt_id, TASK, prompt.text, None) for prompt in scene_prompts(context, "short", SUITE, TASK)]
