@@ -116,9 +116,13 @@ def kubeflow_of(run_id: str, recipe: str, overrides: list[str] | None) -> Kubefl
 def watch_on_kubeflow(kubeflow: Kubeflow, run_id: str, console: Console) -> None:
     """Prints every change of a task until the run ends; exits with 1 when it does not succeed."""
     seen: dict[str, str] = {}
+    tracking = ""
     try:
         while True:
             state = kubeflow.look(run_id)
+            if state.tracking != tracking:
+                tracking = state.tracking
+                console.print(f"mlflow: {tracking}", highlight=False, soft_wrap=True)
             for task, status in state.tasks:
                 if seen.get(task) != status:
                     seen[task] = status
