@@ -13,7 +13,7 @@ export IMAGEWRIGHT_STORE_URL=file:///tmp/store
 imagewright job ingest-raw --recipe debug --output /tmp/raw.json
 imagewright job curate-manifest --recipe debug --input raw=/tmp/raw.json --output /tmp/curated.json
 id -u
-! touch /opt/imagewright/written
+if touch /opt/imagewright/written 2> /dev/null; then exit 9; fi
 python3 -c 'import json; print("curated", json.load(open("/tmp/curated.json"))["counts"])'
 """
 SERVE = """

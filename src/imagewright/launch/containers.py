@@ -17,10 +17,12 @@ from typing import Any
 import docker
 from docker.errors import APIError, DockerException, ImageNotFound
 from docker.models.containers import Container
+from docker.models.images import Image
 from docker.types import Mount
 from kfp import local
 from kfp.local import docker_task_handler
 from kfp.local.status import Status
+from requests import RequestException
 
 from imagewright.config import Config
 from imagewright.errors import InputError, Problem
@@ -81,7 +83,7 @@ def connect() -> docker.DockerClient:
     try:
         client = docker.from_env()
         client.ping()
-    except (DockerException, OSError) as error:
+    except (DockerException, RequestException) as error:
         fix = "start Docker, or podman system service --time 0 unix:///run/user/UID/podman.sock and set DOCKER_HOST to that address"
         where = os.environ.get("DOCKER_HOST", "") or "Docker's own socket"
         raise DockerUnavailable(Problem("--on docker", "needs a Docker API that answers", where, fix)) from error
@@ -98,18 +100,26 @@ def prepare(config: Config) -> ContainerPlace:
     name = config.docker.worker_image
     client = connect()
     try:
-        image = client.images.get(name)
+        image = find_image(client, name)
         digest = str(image.id)
         version = digest.removeprefix("sha256:")
         image.tag(SYMBOLIC_IMAGE, tag=version)
         image.reload()
-        pinned = next(tag for tag in image.tags if tag.endswith(f"{SYMBOLIC_IMAGE}:{version}"))  # podman puts localhost/ in front
+        pinned = next(tag for tag in image.tags if tag.endswith(f"{SYMBOLIC_IMAGE}:{version}"))  # podman puts a registry in front
     except ImageNotFound as error:
         raise missing_image(name) from error
     finally:
         client.close()
     user = config.docker.user or f"{os.getuid()}:{os.getgid()}"
     return ContainerPlace(pinned, digest, user, config.docker.shared_memory, sources)
+
+
+def find_image(client: docker.DockerClient, name: str) -> Image:
+    """An image of this machine. podman keeps what it built under localhost/, and its Docker API looks for short names elsewhere."""
+    try:
+        return client.images.get(name)
+    except ImageNotFound:
+        return client.images.get(f"localhost/{name}")
 
 
 def require_image(folder: RunFolder) -> None:
@@ -158,8 +168,9 @@ def cache_folder(folder: RunFolder) -> Path:
 
 
 def environment(folder: RunFolder, place: ContainerPlace, environ: Mapping[str, str]) -> dict[str, str]:
-    """The env contract as a container sees it."""
-    passed = {name: environ[name] for name in (*CONTRACT, *ALSO_PASSED) if environ.get(name)}
+    """The env contract as a container sees it. The commit is the image's own, which may not be this checkout's."""
+    names = [name for name in (*CONTRACT, *ALSO_PASSED) if name != "IMAGEWRIGHT_GIT_COMMIT"]
+    passed = {name: environ[name] for name in names if environ.get(name)}
     return {
         **passed,
         "IMAGEWRIGHT_IMAGE": place.digest,
@@ -187,7 +198,7 @@ class ReceiptHandler(docker_task_handler.DockerTaskHandler):  # type: ignore[mis
         ended = "the container ended without a record"
         try:
             super().run()
-        except DockerException as error:
+        except (DockerException, RequestException) as error:  # the second when the engine stops answering
             ended = f"the container could not run: {error}"
         if is_record(receipt):
             return Status.SUCCESS

@@ -55,6 +55,7 @@ def test_a_container_gets_the_contract_and_nothing_else_of_the_callers_environme
         "IMAGEWRIGHT_STORE_URL": "s3://imagewright/",
         "IMAGEWRIGHT_REGISTRY_URL": str(registry),
         "IMAGEWRIGHT_WORK": "/home/me/work",
+        "IMAGEWRIGHT_GIT_COMMIT": "c0ffee",
         "AWS_SECRET_ACCESS_KEY": "s3cret",
         "MLFLOW_TRACKING_URI": "http://127.0.0.1:5000",
         "PATH": "/usr/bin",
