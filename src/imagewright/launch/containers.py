@@ -190,6 +190,9 @@ def mounts(folder: RunFolder, place: ContainerPlace, environ: Mapping[str, str])
 class ReceiptHandler(docker_task_handler.DockerTaskHandler):  # type: ignore[misc]  # kfp carries no types
     """Runs one step in its container and believes the record it leaves, whatever the runtime says about the exit code."""
 
+    env_vars: dict[str, str]
+    full_command: list[str]
+
     def run(self) -> Status:
         """Starts the container and waits for its end."""
         folder = Path(self.env_vars["IMAGEWRIGHT_RUN_FOLDER"])
