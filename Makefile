@@ -6,10 +6,11 @@ endif
 BIN := .venv/bin
 STAMP := .venv/installed
 BUILDER ?= podman
+TARGETS ?= control worker serve
 NAMESPACE ?= imagewright
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-compiled test-postgresql test-cluster cluster-check lint types golden docs up down images clean
+.PHONY: help setup demo test test-compiled test-containers test-postgresql test-cluster cluster-check lint types golden docs up down images clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -41,6 +42,9 @@ test-compiled: $(STAMP) ## DeepSpeed tests; they compile one op, so they need g+
 test-postgresql: $(STAMP) ## A restore of MLflow's database and of the S3 store; needs PostgreSQL's programs (Debian: postgresql)
 	@$(BIN)/python -m pytest -m postgresql
 
+test-containers: $(STAMP) ## Build the images and run the debug graph in containers; needs podman or Docker, and mmdebstrap or BASE=...
+	@IMAGEWRIGHT_TEST_BASE=$(BASE) $(BIN)/python -m pytest -m containers --timeout=7200 tests/containers
+
 test-cluster: $(STAMP) ## Charts, one pipeline, one TrainJob and one promotion on the cluster KUBECONFIG names: make test-cluster ANSWERS=answers.yaml
 	@IMAGEWRIGHT_CLUSTER_ANSWERS=$(ANSWERS) $(BIN)/python -m pytest -m cluster --timeout=14400 tests/cluster
 
@@ -66,9 +70,9 @@ up: $(STAMP) ## Start the local stack: S3 and MLflow
 down: $(STAMP) ## Stop the local stack; its data stays
 	@$(BIN)/imagewright down
 
-images: ## Build the control, worker and serve images: make images BASE=python@sha256:... (BUILDER=docker, buildah or podman)
+images: ## Build the control, worker and serve images: make images BASE=python@sha256:... (BUILDER=docker, buildah or podman; BUILD_FLAGS=...)
 	@test -n "$(BASE)" || { echo "BASE is required: an image with Python 3.11 named by digest, BASE=docker.io/library/python@sha256:..."; exit 1; }
-	@for target in control worker serve; do $(BUILDER) build --file infra/images/Containerfile --target $$target --build-arg BASE=$(BASE) --build-arg GIT_COMMIT=$$(git rev-parse HEAD) --tag imagewright-$$target . || exit 1; done
+	@for target in $(TARGETS); do $(BUILDER) build $(BUILD_FLAGS) --file infra/images/Containerfile --target $$target --build-arg BASE=$(BASE) --build-arg GIT_COMMIT=$$(git rev-parse HEAD) --tag imagewright-$$target . || exit 1; done
 
 clean: ## Remove build products (data in .imagewright and the environment stay)
 	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache src/*.egg-info

@@ -1,4 +1,4 @@
-"""`imagewright run`, `runs`, `status`, `logs`, `cancel`, `resume`: pipelines on this machine."""
+"""`imagewright run`, `runs`, `status`, `logs`, `cancel`, `resume`: pipelines on this machine and on Kubeflow."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class Place(StrEnum):
     """Where a pipeline runs."""
 
     local = "local"
+    docker = "docker"
     kfp = "kfp"
 
 
@@ -59,6 +60,7 @@ def run(
     """Run a pipeline and watch it. Steps that are done already are not run again."""
     from imagewright.launch import local
     from imagewright.launch.inputs import resolve_inputs
+    from imagewright.launch.ir import pin_images
     from imagewright.launch.pipelines import compile_pipeline
 
     config = load_recipe(recipe, overrides or [])
@@ -75,19 +77,27 @@ def run(
             console.print(f"{job}{' (again)' if job in forced else ''}", highlight=False)
         return
     refuse_nodes(config, on)
-    environment = job_environment(console) if on is Place.local else {}
+    container = None
+    if on is Place.docker:
+        from imagewright.launch.containers import prepare
+
+        container = prepare(config)
+        compiled = pin_images(compiled, container.image)
+    environment = {} if on is Place.kfp else job_environment(console)
     records = resolve_inputs(compiled, inputs or [], {**os.environ, **environment})
     if on is Place.kfp:
         run_on_kubeflow(compiled, config, name, console, records)
         return
-    folder = local.create(home_folder(), compiled, config, name, forced, frozenset(jobs) - forced if from_job else frozenset(), records)
-    console.print(f"run {folder.run_id}: {pipeline} with recipe {config.name}, {len(jobs)} steps", highlight=False)
+    required = frozenset(jobs) - forced if from_job else frozenset()
+    folder = local.create(home_folder(), compiled, config, name, forced, required, records, container)
+    where = f" in containers of {container.digest}" if container else ""
+    console.print(f"run {folder.run_id}: {pipeline} with recipe {config.name}, {len(jobs)} steps{where}", highlight=False, soft_wrap=True)
     finish(local.watch(folder, local.start(folder, environment), console), folder.path, console)
 
 
 def refuse_nodes(config: Config, on: Place) -> None:
     """Training on several nodes needs a cluster."""
-    if on is Place.local and config.placement.train_job.num_nodes > 1:
+    if on is not Place.kfp and config.placement.train_job.num_nodes > 1:
         fix = "--on kfp, or --set placement.train_job.num_nodes=1"
         raise InputError(Problem("placement.train_job.num_nodes", "needs a cluster", config.placement.train_job.num_nodes, fix))
 
@@ -119,9 +129,13 @@ def watch_on_kubeflow(kubeflow: Kubeflow, run_id: str, console: Console) -> None
 
     seen: dict[str, str] = {}
     pending = PendingSteps(kubeflow)
+    tracking = ""
     try:
         while True:
             state = kubeflow.look(run_id)
+            if state.tracking != tracking:
+                tracking = state.tracking
+                console.print(f"mlflow: {tracking}", highlight=False, soft_wrap=True)
             for task, status in state.tasks:
                 if seen.get(task) != status:
                     seen[task] = status
@@ -151,6 +165,10 @@ def resume(run_id: RunName = "latest", on: Where = Place.local, recipe: Recipe =
         return
     folder = find_run(home_folder(), run_id)
     local.refuse_if_running(folder)
+    if folder.facts().get("container"):
+        from imagewright.launch import containers
+
+        containers.require_image(folder)
     local.resume_facts(folder)
     console.print(f"resuming {folder.run_id}", highlight=False)
     finish(local.watch(folder, local.start(folder, job_environment(console)), console), folder.path, console)
@@ -162,13 +180,13 @@ def runs() -> None:
     from imagewright.launch.runs import list_runs
 
     grid = Table(box=None, pad_edge=False)
-    for column in ("run", "pipeline", "recipe", "state", "steps", "started", "seconds"):
+    for column in ("run", "pipeline", "recipe", "on", "state", "steps", "started", "seconds"):
         grid.add_column(column, no_wrap=True)
     for folder in list_runs(home_folder()):
         row = summary(folder)
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["started"])) if row["started"] else ""
         seconds = f"{row['seconds']:.0f}" if row["seconds"] is not None else ""
-        grid.add_row(row["run"], row["pipeline"], row["recipe"], row["state"], row["steps"], started, seconds)
+        grid.add_row(row["run"], row["pipeline"], row["recipe"], row["on"], row["state"], row["steps"], started, seconds)
     Console().print(grid)
 
 

@@ -18,6 +18,8 @@ class KubeflowConfig(Section):
     """Profile namespace in a multi-user installation; empty in a single-user one."""
     experiment: str = Field(default="imagewright", min_length=1, max_length=128)
     """Kubeflow experiment of the runs."""
+    mlflow_experiment: str = Field(default="imagewright", max_length=256)
+    """MLflow experiment of the runs that the server's MLflow plugin opens, where it has one; empty opts out of the plugin."""
     service_account: str = ""
     """Service account of the step pods; empty takes the installation's default."""
     token_file: str = ""

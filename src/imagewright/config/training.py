@@ -9,7 +9,6 @@ from pydantic import Field, model_validator
 from imagewright.config.base import Section
 from imagewright.config.sample_grid import SampleGridConfig
 
-
 OptimizerName = Literal["adamw", "adamw_8bit", "adafactor", "muon"]
 
 

@@ -12,6 +12,7 @@ from imagewright.config.base import Section
 from imagewright.config.curation import CurationConfig
 from imagewright.config.data import DataConfig
 from imagewright.config.distill import DistillConfig
+from imagewright.config.docker import DockerConfig
 from imagewright.config.dpo import DpoConfig
 from imagewright.config.drift import DriftConfig
 from imagewright.config.enhancer import EnhancerConfig
@@ -82,6 +83,8 @@ class Config(Section):
     """Node pools, accelerators and secrets of each class of jobs."""
     kubeflow: KubeflowConfig = KubeflowConfig()
     """Where `--on kfp` runs."""
+    docker: DockerConfig = DockerConfig()
+    """How `--on docker` runs."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """How models are sampled and scored."""
 

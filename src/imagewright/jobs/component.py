@@ -6,6 +6,7 @@ Artifacts are duck-typed (`path`, `metadata`, `log_metric`), so jobs stay free o
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from imagewright.errors import Problem
 from imagewright.jobs.frame import Launch, run_job
 from imagewright.jobs.job import JobError
 from imagewright.jobs.node_request import NodeRequest
-from imagewright.jobs.parent_watch import watch_parent
+from imagewright.jobs.parent_watch import watch_runner
 from imagewright.storage.records import Record, parse_record, read_record, write_record
 
 
@@ -65,7 +66,7 @@ def run_component(
     task_config: placement of a launcher's task; the body then runs on the nodes of a TrainJob.
     changes: settings by section that tell this task of a fan-out from its siblings.
     """
-    watch_parent()
+    watch_runner()
     resolved: Config = parse_config(changed(unpack_config(config), changes or {}), "the pipeline's config parameter")
     given = {name: read_record(Path(artifact.path)) for name, artifact in inputs.items() if artifact is not None}
     records = {name: record for name, record in given.items() if record.job != NOT_GIVEN}
@@ -77,6 +78,7 @@ def run_component(
         metrics.log_metric(name, float(value))
     if report is not None and result.report is not None:
         shutil.copyfile(result.report, report.path)
+    leave_receipt(record)
     return record
 
 
@@ -102,6 +104,13 @@ def import_record(inputs: str, name: str, optional: bool, output: Artifact) -> N
     record = parse_record(json.dumps(given[name]), name) if name in given else absent
     write_record(record, Path(output.path))
     output.metadata.update({"digest": record.digest, "revision": record.revision})
+    leave_receipt(record)
+
+
+def leave_receipt(record: Record, environ: Mapping[str, str] = os.environ) -> None:
+    """Writes the record where a runner asked for it, as the last thing a step does: the runner believes the record, not the exit code."""
+    if path := environ.get("IMAGEWRIGHT_RECEIPT", ""):
+        write_record(record, Path(path))
 
 
 def train_job_launch(config: Config, task_config: TaskConfig) -> Launch:

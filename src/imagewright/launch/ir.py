@@ -16,6 +16,8 @@ Tree = dict[str, Any]
 IMPORTS = {"import-dataset": "dataset", "import-model": "model"}
 """Tasks that only hand a record on, and its kind."""
 EXIT_STRATEGY = "ALL_UPSTREAM_TASKS_COMPLETED"
+SYMBOLIC_IMAGE = "imagewright-worker"
+"""Image of every component in the compiled pipelines; submission replaces it, so golden files never change with a build."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,15 @@ def parse_ir(text: str) -> PipelineIR:
     """Parses compiled YAML."""
     documents = list(yaml.safe_load_all(text))
     return PipelineIR(documents[0], documents[1] if len(documents) > 1 else None)
+
+
+def pin_images(pipeline: PipelineIR, image: str) -> PipelineIR:
+    """Replaces the symbolic image in every executor by one that cannot change under a run."""
+    spec = copy.deepcopy(pipeline.spec)
+    for executor in spec["deploymentSpec"]["executors"].values():
+        if executor.get("container", {}).get("image") == SYMBOLIC_IMAGE:
+            executor["container"]["image"] = image
+    return PipelineIR(spec, pipeline.platform)
 
 
 def walk(spec: Tree, dag: Tree) -> Iterator[tuple[str, str]]:

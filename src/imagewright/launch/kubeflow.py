@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 import tempfile
@@ -25,18 +24,20 @@ from imagewright.config.packed import pack_config
 from imagewright.errors import InputError, Problem
 from imagewright.launch.cluster_api import retry_after
 from imagewright.launch.inputs import run_parameters
-from imagewright.launch.ir import PipelineIR
+from imagewright.launch.ir import PipelineIR, pin_images
 from imagewright.launch.schedule import Concurrency
 from imagewright.storage.records import Record
 
-SYMBOLIC_IMAGE = "imagewright-worker"
 FINISHED = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"})
 MAX_TOKEN_BYTES = 64 << 10
-NOT_FOUND, CONFLICT, THROTTLED = 404, 409, 429
+BAD_REQUEST, NOT_FOUND, CONFLICT, THROTTLED = 400, 404, 409, 429
 AWAY = frozenset({502, 503, 504})
+PLUGINS_UNKNOWN = re.compile(r'unknown field "?plugins_input')
 LOOKS = re.compile(r"_(get|list)_")
 MAX_TRIES = 5
 MAX_WAIT_SECONDS = 30.0
+PLUGIN_FAILED = "PLUGIN_FAILED"
+MAX_TRACKING_CHARS = 300
 
 Answer = TypeVar("Answer")
 
@@ -58,7 +59,10 @@ class PendingTask:
 
 @dataclass(frozen=True)
 class RemoteRun:
-    """State of a run on the cluster. tasks: (job, state) in the order the server names them."""
+    """State of a run on the cluster.
+
+    tasks: (job, state) in the order the server names them. tracking: the run that the MLflow plugin opened, or why it could not.
+    """
 
     run_id: str
     name: str
@@ -66,6 +70,7 @@ class RemoteRun:
     error: str
     tasks: tuple[tuple[str, str], ...]
     pending: tuple[PendingTask, ...] = ()
+    tracking: str = ""
 
     @property
     def is_finished(self) -> bool:
@@ -131,7 +136,7 @@ class Kubeflow:
     def submit(self, pipeline: PipelineIR, config: Config, name: str, version: str, inputs: Mapping[str, Record] | None = None) -> str:
         """Creates a run and returns its id. `version`, a git commit, names the pipeline version; an equal one is used again."""
         run = kfp_server_api.V2beta1Run(display_name=name, **self.what_to_run(pipeline, config, version, inputs))
-        return str(self.call(self.runs.run_service_create_run, run).run_id)
+        return str(self.create(self.runs.run_service_create_run, run).run_id)
 
     def schedule(
         self,
@@ -160,7 +165,17 @@ class Kubeflow:
             no_catchup=concurrency is Concurrency.refuse,
             mode="ENABLE",
         )
-        return str(self.call(self.recurring.recurring_run_service_create_recurring_run, recurring).recurring_run_id)
+        return str(self.create(self.recurring.recurring_run_service_create_recurring_run, recurring).recurring_run_id)
+
+    def create(self, method: Callable[..., Answer], run: Any) -> Answer:
+        """Creates a run with input for the server's MLflow plugin; without it on a server whose API does not know plugins yet."""
+        try:
+            return self.call(method, run)
+        except KubeflowError as error:
+            if error.status != BAD_REQUEST or PLUGINS_UNKNOWN.search(str(error)) is None:
+                raise
+        run.plugins_input = None
+        return self.call(method, run)
 
     def what_to_run(self, pipeline: PipelineIR, config: Config, version: str, inputs: Mapping[str, Record] | None) -> dict[str, Any]:
         """What a run and a recurring run have in common: experiment, pipeline version with pinned images, parameters, account."""
@@ -175,7 +190,17 @@ class Kubeflow:
             ),
             "runtime_config": kfp_server_api.V2beta1RuntimeConfig(parameters=parameters),
             "service_account": self.config.service_account or None,
+            "plugins_input": {"mlflow": self.mlflow_input()},
         }
+
+    def mlflow_input(self) -> dict[str, Any]:
+        """What the MLflow plugin is told. It tracks every run once an administrator has enabled it, unless the run opts out.
+
+        Source: kubeflow/pipelines, proposal 12862; fields it does not know are refused, so only what is meant is sent.
+        """
+        if not self.config.mlflow_experiment:
+            return {"disabled": True}
+        return {"experiment_name": self.config.mlflow_experiment}
 
     def ensure_version(self, pipeline: PipelineIR, version: str) -> tuple[str, str]:
         """Ids of the pipeline and of the version with this name; uploads what is missing."""
@@ -226,7 +251,7 @@ class Kubeflow:
         error = str(run.error.message) if run.error and run.error.message else ""
         waiting = [task for task in details if str(task.state) == "PENDING"]
         pending = tuple(PendingTask(str(task.task_id), str(task.display_name), str(task.pod_name or "")) for task in waiting)
-        return RemoteRun(str(run.run_id), str(run.display_name), str(run.state), error, tasks, pending)
+        return RemoteRun(str(run.run_id), str(run.display_name), str(run.state), error, tasks, pending, tracking_of(run.plugins_output))
 
     def retry(self, run_id: str) -> None:
         """Runs the failed tasks of a run again; finished jobs are found by their records."""
@@ -237,13 +262,15 @@ class Kubeflow:
         self.call(self.runs.run_service_terminate_run, run_id)
 
 
-def pin_images(pipeline: PipelineIR, image: str) -> PipelineIR:
-    """Replaces the symbolic image in every executor by one named by digest, so that a run never changes with a tag."""
-    spec = copy.deepcopy(pipeline.spec)
-    for executor in spec["deploymentSpec"]["executors"].values():
-        if executor.get("container", {}).get("image") == SYMBOLIC_IMAGE:
-            executor["container"]["image"] = image
-    return PipelineIR(spec, pipeline.platform)
+def tracking_of(outputs: Mapping[str, Any] | None) -> str:
+    """What the MLflow plugin reports: the address of its run, what went wrong, or nothing when the server has no plugin."""
+    output = (outputs or {}).get("mlflow")
+    if output is None:
+        return ""
+    if str(output.state) == PLUGIN_FAILED:
+        return f"not tracked: {output.state_message or 'the plugin gave no reason'}"[:MAX_TRACKING_CHARS]
+    entries = {name: entry.value for name, entry in (output.entries or {}).items()}
+    return str(entries.get("run_url") or entries.get("root_run_id") or "")[:MAX_TRACKING_CHARS]
 
 
 def refused(error: ApiException, config: KubeflowConfig) -> KubeflowError:

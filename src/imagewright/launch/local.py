@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from rich.console import Console
@@ -24,6 +24,9 @@ from imagewright.launch.ir import PipelineIR
 from imagewright.launch.progress import table
 from imagewright.launch.runs import RunFolder, create_run
 from imagewright.storage.records import Record
+
+if TYPE_CHECKING:
+    from imagewright.launch.containers import ContainerPlace
 
 POLL_SECONDS = 0.2
 PLAIN_POLL_SECONDS = 0.5
@@ -40,8 +43,12 @@ def create(
     forced: frozenset[str] = frozenset(),
     required: frozenset[str] = frozenset(),
     inputs: Mapping[str, Record] | None = None,
+    container: ContainerPlace | None = None,
 ) -> RunFolder:
-    """Writes the folder of a new run: the IR, its parameters and what `--from` asks."""
+    """Writes the folder of a new run: the IR, its parameters and what `--from` asks.
+
+    container: what the steps run in; None makes them processes of this machine.
+    """
     facts = {
         "pipeline": pipeline.name,
         "recipe": config.name,
@@ -50,6 +57,7 @@ def create(
         "require_cached": sorted(required),
         "git_commit": git_commit(),
         "parameters": run_parameters(config, inputs),
+        "container": None if container is None else container.facts(),
     }
     return create_run(home, name, pipeline.to_yaml(), facts)
 
@@ -184,6 +192,7 @@ def summary(folder: RunFolder) -> dict[str, Any]:
         "run": folder.run_id,
         "pipeline": facts["pipeline"],
         "recipe": facts["recipe"],
+        "on": "docker" if facts.get("container") else "local",
         "state": status,
         "steps": f"{sum(step['status'] in {'done', 'cached'} for step in steps)}/{len(facts['jobs'])}",
         "started": state.get("started"),

@@ -6,15 +6,18 @@ The folder is a view for people; what is done is decided by records in the store
 from __future__ import annotations
 
 import datetime
+import fcntl
 import json
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from imagewright.errors import InputError, Problem
+from imagewright.jobs.parent_watch import RUNNER_LOCK
 
 MAX_STATE_BYTES = 4 << 20
+FINISHED = frozenset({"done", "cached"})
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,17 @@ class RunFolder:
     def steps(self) -> dict[str, dict[str, Any]]:
         """State of every step that has started, by job name."""
         return {path.stem: read_json(path) for path in sorted((self.path / "steps").glob("*.json"))}
+
+    def unfinished(self) -> list[str]:
+        """Jobs that left no result, in graph order."""
+        steps = self.steps()
+        return [job for job in self.facts()["jobs"] if steps.get(job, {}).get("status") not in FINISHED]
+
+    def hold(self) -> IO[bytes]:
+        """The lock a runner holds for as long as it lives, as an open file; steps in containers end once it is closed."""
+        file = (self.path / RUNNER_LOCK).open("ab")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return file
 
     def write_state(self, **facts: Any) -> None:
         """Merges facts into the state in one rename."""

@@ -10,3 +10,5 @@ def test_the_owner_of_a_lease_is_known_to_be_alive_or_gone() -> None:
     assert not is_gone(this_process())
     assert is_gone(f"{host}:{pid}:1.5")
     assert not is_gone(f"elsewhere:{pid}:{started}")
+    machine = host.partition("/")[0]
+    assert not is_gone(f"{machine}/1:{pid}:1.5")  # a container beside this one: its process of that number is another

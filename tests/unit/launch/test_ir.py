@@ -5,7 +5,7 @@ from kfp import compiler, components, dsl
 from kfp.dsl import Dataset, Input, Model, Output
 
 from imagewright.errors import InputError
-from imagewright.launch.ir import PipelineIR, parse_ir
+from imagewright.launch.ir import PipelineIR, parse_ir, pin_images
 
 
 @dsl.component(base_image="imagewright-worker", packages_to_install=[], install_kfp_package=False)
@@ -138,3 +138,11 @@ def test_an_unknown_job_names_the_nearest(compiled: PipelineIR) -> None:
 
 def test_the_yaml_reads_back_as_the_same_pipeline(compiled: PipelineIR) -> None:
     assert parse_ir(compiled.to_yaml()) == compiled
+
+
+def test_only_the_symbolic_image_is_replaced() -> None:
+    images = {"exec-a": {"container": {"image": "imagewright-worker"}}, "exec-b": {"container": {"image": "other"}}}
+    pipeline = PipelineIR({"deploymentSpec": {"executors": images}})
+    executors = pin_images(pipeline, "registry.example/worker@sha256:aa").spec["deploymentSpec"]["executors"]
+    assert [executors[name]["container"]["image"] for name in ("exec-a", "exec-b")] == ["registry.example/worker@sha256:aa", "other"]
+    assert images["exec-a"]["container"]["image"] == "imagewright-worker"

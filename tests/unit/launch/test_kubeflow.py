@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import kfp_server_api
 import pytest
 from fixtures.kubeflow_server import Cluster, kubeflow_server
 
@@ -13,7 +14,7 @@ from imagewright.config import Config, load_recipe
 from imagewright.config.kubeflow import KubeflowConfig
 from imagewright.config.packed import unpack_config
 from imagewright.launch.ir import PipelineIR
-from imagewright.launch.kubeflow import Kubeflow, KubeflowError, pin_images
+from imagewright.launch.kubeflow import Kubeflow, KubeflowError
 from imagewright.launch.schedule import Concurrency
 
 IMAGE = "registry.example/imagewright-worker@sha256:" + "a" * 64
@@ -157,7 +158,32 @@ def test_a_server_without_an_image_by_digest_is_refused() -> None:
         KubeflowConfig(url="http://localhost:8888", worker_image="registry.example/imagewright-worker:latest")
 
 
-def test_only_the_symbolic_image_is_replaced() -> None:
-    executors = pin_images(PIPELINE, IMAGE).spec["deploymentSpec"]["executors"]
-    assert [executors[name]["container"]["image"] for name in ("exec-a", "exec-b")] == [IMAGE, "other"]
-    assert PIPELINE.spec["deploymentSpec"]["executors"]["exec-a"]["container"]["image"] == "imagewright-worker"
+def test_runs_and_schedules_are_tracked_where_the_server_has_the_mlflow_plugin(cluster: Cluster) -> None:
+    kubeflow = client(cluster)
+    run_id = kubeflow.submit(PIPELINE, Config(), "monday", "c0ffee")
+    assert cluster.runs[run_id]["plugins_input"] == {"mlflow": {"experiment_name": "imagewright"}}
+    assert kubeflow.look(run_id).tracking == "http://mlflow.example/#/experiments/1/runs/2"
+    kubeflow.schedule(PIPELINE, Config(), "nightly", "c0ffee", "0 3 * * *", Concurrency.queue)
+    assert cluster.recurring[0]["plugins_input"] == {"mlflow": {"experiment_name": "imagewright"}}
+    cluster.mlflow_away = "no route to host"
+    assert kubeflow.look(kubeflow.submit(PIPELINE, Config(), "tuesday", "c0ffee")).tracking == "not tracked: no route to host"
+
+
+def test_a_server_that_predates_plugins_runs_untracked(cluster: Cluster) -> None:
+    cluster.knows_plugins = False
+    kubeflow = client(cluster)
+    run_id = kubeflow.submit(PIPELINE, Config(), "monday", "c0ffee")
+    assert "plugins_input" not in cluster.runs[run_id]
+    assert kubeflow.look(run_id).tracking == ""
+    assert [path for _, path in cluster.requests].count("/runs") == 2
+    cluster.passing = [400] * 9  # any other refusal is not tried again without the plugin
+    with pytest.raises(KubeflowError, match="answered 400: not now"):
+        kubeflow.create(kubeflow.runs.run_service_create_run, kfp_server_api.V2beta1Run(display_name="tuesday"))
+    assert len(cluster.passing) == 8
+
+
+def test_a_run_can_opt_out_of_the_mlflow_plugin(cluster: Cluster) -> None:
+    kubeflow = client(cluster, mlflow_experiment="")
+    run_id = kubeflow.submit(PIPELINE, Config(), "monday", "c0ffee")
+    assert cluster.runs[run_id]["plugins_input"] == {"mlflow": {"disabled": True}}
+    assert kubeflow.look(run_id).tracking == ""
