@@ -1,19 +1,16 @@
-"""Votes in a real PostgreSQL: the same promises as on SQLite. Not run where Debian's `postgresql` is not installed."""
+"""Votes in a real PostgreSQL: the same promises as on SQLite."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import subprocess
-import tempfile
-import time
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from fixtures.annotation import free_port, make_project, picture
+from fixtures.postgresql import NAME, running_postgresql
 from unit.annotation.test_page import killed_votes
 from unit.annotation.test_store import answer_all
 
@@ -21,58 +18,20 @@ from imagewright.annotation.export import export_project
 from imagewright.annotation.store import AnnotationStore
 from imagewright.errors import InputError
 
-BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(not BINARIES, reason="no PostgreSQL server is installed (apt-get install postgresql): votes on it are not tested"),
-]
+pytestmark = pytest.mark.postgresql
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """A server of our own on a loopback port; its URL without a database."""
-    # PostgreSQL refuses to run as root, and pytest's folders are closed to everybody else.
-    folder = Path(tempfile.mkdtemp(prefix="imagewright-postgresql-"))
-    account = "nobody" if os.geteuid() == 0 else None
-    if account:
-        shutil.chown(folder, account)
-    data, port = folder / "data", free_port()
-    make = [BINARIES[-1] / "initdb", "-D", data, "-U", "votes", "-A", "trust", "--no-sync", "--no-instructions"]
-    subprocess.run(make, user=account, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    settings = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "logging_collector=off"]
-    process = subprocess.Popen(
-        [BINARIES[-1] / "postgres", "-D", data, "-p", str(port), *settings], user=account, cwd=folder, stderr=subprocess.DEVNULL
-    )
-    address = f"postgresql+psycopg://votes@127.0.0.1:{port}"
-    try:
-        wait_for(f"{address}/postgres", process)
-        yield address
-    finally:
-        process.send_signal(signal.SIGINT)  # at once, without waiting for clients
-        process.wait(60)
-        shutil.rmtree(folder)
-
-
-def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    """Until the server answers."""
-    import sqlalchemy as sa
-
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            with sa.create_engine(url).connect():
-                return
-        except sa.exc.OperationalError:
-            assert process.poll() is None and time.monotonic() < deadline, "PostgreSQL did not start"
-            time.sleep(0.05)
+    """URL of a server of our own, without a database."""
+    with running_postgresql() as running:
+        yield f"postgresql+psycopg://{NAME}:{running.password}@127.0.0.1:{running.port}"
 
 
 @pytest.fixture
 def url(server: str, request: pytest.FixtureRequest) -> str:
     """An empty database of the test's own."""
-    import sqlalchemy as sa
-
-    name = f"t{abs(hash(request.node.name))}"
+    name = f"t{zlib.crc32(request.node.name.encode())}"
     with sa.create_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(sa.text(f"CREATE DATABASE {name}"))
     return f"{server}/{name}"
