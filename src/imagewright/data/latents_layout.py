@@ -201,7 +201,7 @@ def copy_parts(
             piece, slot = content[offset : offset + size], copies[start : start + size]
             if equal := equal and len(piece) == size:
                 slot[:] = piece
-                equal = zlib.crc32(slot) == crc
+                equal = zlib.crc32(slot.data) == crc
             start += size + -size % ALIGNMENT
         whole.append(equal)
     cuts = [part // dtype.itemsize for size, total in zip(flat, padded, strict=True) for part in (size, total - size)]

@@ -176,7 +176,7 @@ def policy_metrics(before: Mapping[str, float], after: Mapping[str, float]) -> d
 
 def fingerprint(config: EnhancerConfig, seed: int, num_exchanges: int) -> dict[str, Any]:
     """What a checkpoint must agree with."""
-    measured = {"validation_prompts": True, "generation_batch_size": True, "policy": {"measured_prompts"}}
+    measured: Any = {"validation_prompts": True, "generation_batch_size": True, "policy": {"measured_prompts"}}
     return {"method": ENHANCER, "enhancer": config.model_dump(mode="json", exclude=measured), "seed": seed, "exchanges": num_exchanges}
 
 

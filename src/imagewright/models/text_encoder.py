@@ -39,6 +39,9 @@ class TextEncoder(Protocol):
     def encode(self, prompts: Sequence[str]) -> list[Tensor]:
         """One [T, dim] fp32 tensor per prompt, T <= max_tokens; an empty prompt gives its special tokens alone."""
 
+    def count_tokens(self, prompt: str) -> int:
+        """Tokens of a prompt before any cut."""
+
 
 class TransformersTextEncoder:
     """Hidden states of one layer of a transformers model; prompts of equal length run together, so nothing is ever padded."""
