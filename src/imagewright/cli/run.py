@@ -73,8 +73,7 @@ def run(
     forced = compiled.descendants(from_job) if from_job else frozenset()
     console = Console()
     if dry_run:
-        for job in jobs:
-            console.print(f"{job}{' (again)' if job in forced else ''}", highlight=False)
+        console.print("\n".join(f"{job}{' (again)' if job in forced else ''}" for job in jobs), highlight=False)
         return
     refuse_nodes(config, on)
     container = None

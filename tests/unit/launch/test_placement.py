@@ -58,7 +58,7 @@ def test_steps_have_the_credentials_of_a_hosted_registry_as_the_charts_pods_have
     (container,) = pods[0]["containers"]
     wanted = {one["name"]: one["value"] for one in container["env"] if one["name"].startswith("GIT_")}
     (mount,) = [one for one in container["volumeMounts"] if one["name"] == "registry"]
-    for executor in executors("data_curation", placement(registry_secret="git")).values():
+    for executor in executors("data_curation", placement(registry_claim="", registry_secret="git")).values():
         (secret,) = executor["secretAsVolume"]
         assert (secret["secretName"], secret["mountPath"]) == ("git", mount["mountPath"])
         assert {one["name"]: one["value"] for one in executor["env"] if one["name"].startswith("GIT_")} == wanted != {}
