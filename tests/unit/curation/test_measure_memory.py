@@ -13,13 +13,15 @@ from imagewright.data.images import DEFAULT_LIMITS
 from imagewright.sources.faults import bomb_png
 
 WORKER = """
-import resource, sys
+import sys
 from pathlib import Path
 from imagewright.curation.measure import measure_all
 from imagewright.data.images import DecodeLimits
 # A busy machine may take its time: this is about memory.
 found = measure_all((Path(name).read_bytes() for name in sys.argv[1:]), DecodeLimits(max_seconds=600))
-print(*(measured["bad_image"] or measured["measured_width"] for measured in found), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+# Not getrusage: its peak is inherited from the process that started this one.
+peak = next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(*(measured["bad_image"] or measured["measured_width"] for measured in found), peak)
 """
 GREY_16_BIT, RGBA = (16, 0, 2), (8, 6, 4)
 """Bit depth, colour type and bytes a pixel, as PNG writes them."""

@@ -123,7 +123,8 @@ def test_packing_order_changes_nothing(pair: tuple, mixed_case: Case) -> None:
     ours, _ = pair
     order = [4, 0, 5, 2, 1, 3]
     together, shuffled = outputs_of(ours, mixed_case), outputs_of(ours, mixed_case.subset(order))
-    torch.testing.assert_close([together[index] for index in order], shuffled, rtol=1e-6, atol=1e-6)
+    # Not to the bit: some processors round a row of a product by its place in the matrix.
+    torch.testing.assert_close([together[index] for index in order], shuffled, rtol=1e-5, atol=1e-5)
 
 
 def test_a_changed_neighbour_leaves_a_sample_as_it_was(pair: tuple, mixed_case: Case) -> None:
