@@ -18,6 +18,7 @@ from imagewright.tracking.lineage_names import CHALLENGER, CHAMPION, ModelError,
 from imagewright.tracking.scores import EVIDENCE_TAG, Score, score_tags, scores_of
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
+ALIAS_ATTEMPTS = 5
 MENTIONED = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
@@ -141,10 +142,14 @@ class ModelRegistry:
 
     def set_alias(self, model: str, alias: str, version: int) -> None:
         """Points an alias at a version. `champion` is set by the promotion log only."""
-        try:
-            self._client.set_registered_model_alias(model, alias, str(version))
-        except MlflowException as error:
-            raise unreachable(error) from error
+        for attempt in range(ALIAS_ATTEMPTS):
+            try:
+                self._client.set_registered_model_alias(model, alias, str(version))
+                return
+            except MlflowException as error:
+                # MLflow reads, then inserts: somebody who made the alias in between breaks the insert, and the next try is an update.
+                if "IntegrityError" not in str(error) or attempt + 1 == ALIAS_ATTEMPTS:
+                    raise unreachable(error) from error
 
     def _make_model(self, model: str) -> None:
         try:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.store.model_registry.dbmodels.models import SqlRegisteredModelAlias
+from sqlalchemy import event
 
-from imagewright.tracking.models import CHALLENGER, ModelError, ModelOrigin, ModelRegistry, parse_reference
+from imagewright.tracking.models import CHALLENGER, CHAMPION, ModelError, ModelOrigin, ModelRegistry, parse_reference
 from imagewright.tracking.scores import Score
 
 ORIGIN = ModelOrigin(
@@ -44,6 +49,25 @@ def test_jobs_that_register_one_payload_at_once_get_the_same_version(registry: M
         versions = list(pool.map(lambda _: registry.register("dpo", "a4" * 32).version, range(4)))
     assert set(versions) == {version.version for version in registry.find("a4" * 32)}
     assert len(set(versions)) == 1
+
+
+def test_an_alias_that_somebody_makes_between_our_reading_and_our_writing_is_set_all_the_same(tmp_path: Path) -> None:
+    """MLflow reads an alias, then inserts it: the writer in between breaks the insert, and nothing else."""
+    registry = ModelRegistry(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    for digest in ("b1" * 32, "b2" * 32):
+        registry.register("turbo", digest)
+    insert = "INSERT OR IGNORE INTO registered_model_aliases (workspace, name, alias, version) VALUES (?, ?, ?, ?)"
+
+    def somebody_else(*_: object) -> None:
+        with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+            database.execute(insert, ("default", "turbo", CHAMPION, 1))
+
+    event.listen(SqlRegisteredModelAlias, "before_insert", somebody_else)
+    try:
+        registry.set_alias("turbo", CHAMPION, 2)
+    finally:
+        event.remove(SqlRegisteredModelAlias, "before_insert", somebody_else)
+    assert registry.alias("turbo") == 2
 
 
 @pytest.mark.parametrize("text", ["turbo", "turbo@", "turbo@0", "turbo@-1", "turbo@1.5", "giant@1", "@1", "turbo@A"])
