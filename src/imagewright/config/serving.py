@@ -62,6 +62,8 @@ class ServingConfig(Section):
     """Images waiting or running; a request beyond is answered 429 at once. Lower keeps every answer fast, higher fills the machine."""
     max_batch_tokens: int = Field(default=16_384, ge=1)
     """Image and text tokens of one packed forward pass; guided images count twice."""
+    num_workers: int = Field(default=0, ge=0, le=1024)
+    """Threads that draw, each a pack of its own; 0 is one on a GPU and one for every OMP_NUM_THREADS cores on a CPU."""
     dtype: Literal["stored", "float32", "bfloat16"] = "stored"
     """Number format of transformer, VAE and text encoder; `stored` takes the transformer's, as it lies in the bundle."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +14,8 @@ import torch
 
 from imagewright.config.serving import ServingConfig
 from imagewright.serving.bundle import Bundle, load_bundle
-from imagewright.serving.engine import Engine, ImageRequest
+from imagewright.serving.denoising import ImageRequest
+from imagewright.serving.engine import Engine
 from imagewright.serving.enhancer import Enhancer, open_enhancer
 from imagewright.serving.golden import check_golden, golden_request, image_sha256
 from imagewright.serving.prompts import PromptEncoder
@@ -86,7 +88,13 @@ class Champion:
         device = serving_device(self.config.device)
         dtype = None if self.config.dtype == "stored" else getattr(torch, self.config.dtype)
         bundle = load_bundle(version.folder, device, dtype)
-        engine = Engine(bundle, max_queue=self.config.max_queue, max_batch_tokens=self.config.max_batch_tokens, on_done=self.on_done)
+        engine = Engine(
+            bundle,
+            max_queue=self.config.max_queue,
+            max_batch_tokens=self.config.max_batch_tokens,
+            num_workers=self.config.num_workers or default_workers(device),
+            on_done=self.on_done,
+        )
         try:
             golden = engine.submit([golden_request(bundle)])[0].result(GOLDEN_SECONDS)
             check_golden(version.folder, golden)
@@ -121,3 +129,8 @@ def retire(served: Served, timeout_seconds: float | None) -> bool:
 def serving_device(name: str) -> str:
     """`auto` is the GPU where there is one."""
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def default_workers(device: str) -> int:
+    """One on a GPU; on a CPU as many as torch's own threads leave room for."""
+    return 1 if device != "cpu" else max(1, len(os.sched_getaffinity(0)) // torch.get_num_threads())

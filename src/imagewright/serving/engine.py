@@ -1,8 +1,8 @@
-"""Continuous batching: every denoising step packs all running images, whatever their sizes, steps and guidance.
+"""Continuous batching: images join at any denoising step and leave when they are done, so short requests never wait for long ones.
 
-One thread owns the transformer. A new image joins at the next step and a finished one leaves for the decoder's thread (`decoding.py`),
-so short requests never wait for long ones. An image depends on its own prompt, seed, size and steps only: noise comes from its own
-generator, and packing mixes nothing.
+Each worker is a thread that steps a pack of its own; workers share the weights and the queue. One worker keeps a GPU busy. On a CPU, a
+worker per core draws small packs faster than one worker whose products are split over the cores. Finished images go to the decoder's
+thread (`decoding.py`).
 """
 
 from __future__ import annotations
@@ -13,18 +13,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-from torch import Tensor
 
-from imagewright.diffusion.flow_matching import TIMESTEP_SCALE, euler_step
-from imagewright.diffusion.guidance import guide, needs_guidance
-from imagewright.diffusion.sampler import draw_noise, schedule
-from imagewright.models.packing import Pack, pack_samples
 from imagewright.serving.bundle import Bundle
 from imagewright.serving.decoding import Decoder, Image
+from imagewright.serving.denoising import Denoiser, ImageRequest, Running
 
 
 class QueueFullError(Exception):
@@ -39,35 +34,6 @@ class EngineStoppedError(Exception):
     """The engine is draining and takes no new image."""
 
 
-@dataclass(frozen=True)
-class ImageRequest:
-    """One image to make. size_px: (width, height). Prompts are encoded already: [T, D]; the negative one counts when guided only."""
-
-    prompt_embeds: Tensor
-    negative_embeds: Tensor | None
-    size_px: tuple[int, int]
-    seed: int
-    num_steps: int
-    guidance_scale: float
-
-
-@dataclass
-class Running:
-    """An image that waits, or is between its first and last step."""
-
-    request: ImageRequest
-    future: Future[Image]
-    submitted: float
-    latent: Tensor | None = None
-    sigmas: Tensor = field(default_factory=lambda: torch.zeros(0))
-    step: int = 0
-
-    @property
-    def guided(self) -> bool:
-        """Whether a step needs two passes."""
-        return needs_guidance(self.request.guidance_scale) and self.request.negative_embeds is not None
-
-
 class Engine:
     """Makes images from one bundle until it is drained."""
 
@@ -77,25 +43,32 @@ class Engine:
         *,
         max_queue: int,
         max_batch_tokens: int,
+        num_workers: int = 1,
         on_done: Callable[[ImageRequest, float], None] | None = None,
     ) -> None:
-        """on_done: called with each finished image's request and its seconds from submission."""
-        self.bundle, self.device = bundle, bundle.transformer.final_linear.weight.device
+        """max_batch_tokens: of one worker's pack. on_done: called with each finished image's request and its seconds from submission."""
+        self.denoiser = Denoiser(bundle)
         self.max_queue, self.max_batch_tokens, self.on_done = max_queue, max_batch_tokens, on_done
         self.waiting: deque[Running] = deque()
-        self.running: list[Running] = []
         self.reserved = self.decoding = 0
         self.decoder = Decoder(bundle.vae, max_batch_tokens)
         self.wake = threading.Condition()
         self.draining = False
         self.seconds_per_image = 1.0
-        self.thread = threading.Thread(target=self.loop, name="image-engine", daemon=True)
-        self.thread.start()
+        self.workers = [Worker(self, number) for number in range(num_workers)]
+        self.num_working = num_workers
+        for worker in self.workers:
+            worker.thread.start()
 
     @property
     def load(self) -> int:
         """Images waiting, running, being decoded or promised a place."""
-        return len(self.waiting) + len(self.running) + self.decoding + self.reserved
+        return len(self.waiting) + self.num_running + self.decoding + self.reserved
+
+    @property
+    def num_running(self) -> int:
+        """Images between their first and last step."""
+        return sum(len(worker.running) for worker in self.workers)
 
     @contextmanager
     def reserve(self, num_images: int) -> Iterator[Callable[[list[ImageRequest]], list[Future[Image]]]]:
@@ -121,7 +94,7 @@ class Engine:
                 self.reserved -= held
                 held = 0
                 self.waiting.extend(entries)
-                self.wake.notify()
+                self.wake.notify_all()
             return [entry.future for entry in entries]
 
         try:
@@ -129,7 +102,7 @@ class Engine:
         finally:
             with self.wake:
                 self.reserved -= held
-                self.wake.notify()
+                self.wake.notify_all()
 
     def submit(self, requests: list[ImageRequest]) -> list[Future[Image]]:
         """Reserves and hands in at once."""
@@ -137,105 +110,55 @@ class Engine:
             return hand_in(requests)
 
     def drain(self, timeout_seconds: float | None = None) -> bool:
-        """Takes nothing new, finishes what it has; True when the thread has ended in time."""
+        """Takes nothing new, finishes what it has; True when its threads have ended in time."""
         with self.wake:
             self.draining = True
-            self.wake.notify()
-        self.thread.join(timeout_seconds)
-        return not self.thread.is_alive()
+            self.wake.notify_all()
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        for worker in self.workers:
+            worker.thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        return not any(worker.thread.is_alive() for worker in self.workers)
 
-    def loop(self) -> None:
-        """The thread: admit, step, hand over to the decoder, until drained."""
-        torch.set_grad_enabled(False)
-        while self.admit():
-            self.step(list(self.running))
-        self.decoder.close()
-
-    def step(self, entries: list[Running]) -> None:
-        """Advances images together; when that fails, each alone, so that only the one at fault is lost."""
-        try:
-            self.advance(entries)
-        except Exception as error:  # a failure must reach whoever waits, and must not end the engine
-            if len(entries) == 1:
-                self.fail(entries[0], error)
-            for entry in entries if len(entries) > 1 else ():
-                if not entry.future.done():
-                    self.step([entry])
-
-    def admit(self) -> bool:
-        """Waits for work and takes it in; False once drained."""
+    def admit(self, worker: Worker) -> bool:
+        """Waits until the worker has images and hands it new ones; False once drained."""
         with self.wake:
-            while not self.waiting and not self.running and (self.reserved or not self.draining):
+            while not self.waiting and not worker.running and (self.reserved or not self.draining):
                 self.wake.wait()
-            self.fill()
-            return bool(self.running or self.waiting or self.reserved or not self.draining)
+            self.fill(worker)
+            return bool(worker.running or self.waiting or self.reserved or not self.draining)
 
-    def fill(self) -> None:
-        """Moves waiting images in, in order, while the token budget lasts; one always fits. Cancelled ones are dropped."""
-        self.running = [entry for entry in self.running if not entry.future.done()]
-        tokens = sum(self.tokens_of(entry) for entry in self.running)
-        while self.waiting:
+    def fill(self, worker: Worker) -> None:
+        """Moves waiting images to a worker, in order, up to its share of all images and while its token budget lasts; one always fits.
+
+        Cancelled ones are dropped.
+        """
+        worker.running = [entry for entry in worker.running if not entry.future.done()]
+        share = -(-(self.num_running + len(self.waiting)) // len(self.workers))
+        tokens = sum(self.denoiser.tokens_of(entry) for entry in worker.running)
+        while self.waiting and len(worker.running) < share:
             entry = self.waiting[0]
+            cost = self.denoiser.tokens_of(entry)
             if entry.future.cancelled():
                 self.waiting.popleft()
-                continue
-            cost = self.tokens_of(entry)
-            if self.running and tokens + cost > self.max_batch_tokens:
+            elif worker.running and tokens + cost > self.max_batch_tokens:
                 return
-            self.waiting.popleft()
-            self.running.append(entry)
-            tokens += cost
+            else:
+                worker.running.append(self.waiting.popleft())
+                tokens += cost
 
-    def tokens_of(self, entry: Running) -> int:
-        """Tokens of one image in a pack; the negative prompt's pass counts too."""
-        request = entry.request
-        area = (request.size_px[0] // self.bundle.stride) * (request.size_px[1] // self.bundle.stride)
-        prompts = [request.prompt_embeds, request.negative_embeds] if entry.guided else [request.prompt_embeds]
-        return sum(area + prompt.shape[0] for prompt in prompts if prompt is not None)
+    def leave(self) -> None:
+        """The last worker to end closes the decoder."""
+        with self.wake:
+            self.num_working -= 1
+            last = not self.num_working
+        if last:
+            self.decoder.close()
 
-    def advance(self, entries: list[Running]) -> None:
-        """One Euler step of every image, then decoding of the finished ones."""
-        for entry in entries:
-            if entry.latent is None:
-                self.start(entry)
-        moving = [entry for entry in entries if entry.step < entry.request.num_steps]
-        for entry, velocity in zip(moving, self.velocities(moving), strict=True):
-            assert entry.latent is not None
-            entry.latent = euler_step(entry.latent, velocity, entry.sigmas[entry.step], entry.sigmas[entry.step + 1])
-            entry.step += 1
-        self.release([entry for entry in entries if entry.step == entry.request.num_steps])
-
-    def start(self, entry: Running) -> None:
-        """Draws the noise of one image from its own generator and lays out its schedule."""
-        width, height = entry.request.size_px
-        size = (height // self.bundle.stride, width // self.bundle.stride)
-        noise = draw_noise([entry.request.seed], [size], self.bundle.transformer.config.in_channels)[0]
-        # diffusers draws noise in the weights' dtype, which is the fp32 draw rounded; latents stay fp32 between steps.
-        entry.latent = noise.to(self.bundle.transformer.dtype).to(self.device, torch.float32)
-        entry.sigmas = schedule(entry.request.num_steps, self.bundle.defaults.shift).to(self.device)
-
-    def velocities(self, entries: list[Running]) -> list[Tensor]:
-        """Guided velocity [C, h, w] of every image, from one packed pass: conditional ones first, then the negatives."""
-        if not entries:
-            return []
-        guided = [index for index, entry in enumerate(entries) if entry.guided]
-        passes = [*entries, *(entries[index] for index in guided)]
-        negatives = [entries[index].request.negative_embeds for index in guided]
-        prompts = [prompt for prompt in (*(entry.request.prompt_embeds for entry in entries), *negatives) if prompt is not None]
-        timesteps = torch.stack([entry.sigmas[entry.step] * TIMESTEP_SCALE for entry in passes])
-        latents = [entry.latent for entry in passes if entry.latent is not None]
-        pack: Pack = pack_samples(latents, [prompt.to(self.device) for prompt in prompts], timesteps)
-        predicted = pack.unpack(self.bundle.transformer(pack).float())
-        velocities = predicted[: len(entries)]
-        for negative, index in enumerate(guided, start=len(entries)):
-            velocities[index] = guide(velocities[index], predicted[negative], entries[index].request.guidance_scale)
-        return velocities
-
-    def release(self, finished: list[Running]) -> None:
+    def release(self, worker: Worker, finished: list[Running]) -> None:
         """Hands finished latents to the decoder."""
         done = {id(entry) for entry in finished}
         with self.wake:
-            self.running = [entry for entry in self.running if id(entry) not in done]
+            worker.running = [entry for entry in worker.running if id(entry) not in done]
             self.decoding += len(finished)
         for entry in finished:
             assert entry.latent is not None
@@ -257,9 +180,38 @@ class Engine:
         if self.on_done is not None:
             self.on_done(entry.request, seconds)
 
-    def fail(self, entry: Running, error: Exception) -> None:
+    def fail(self, worker: Worker, entry: Running, error: Exception) -> None:
         """Hands an error to the image's request."""
         with self.wake:
-            self.running = [other for other in self.running if other is not entry]
+            worker.running = [other for other in worker.running if other is not entry]
         if entry.future.set_running_or_notify_cancel():
             entry.future.set_exception(error)
+
+
+class Worker:
+    """A thread and the images it steps."""
+
+    def __init__(self, engine: Engine, number: int) -> None:
+        self.engine = engine
+        self.running: list[Running] = []
+        self.thread = threading.Thread(target=self.loop, name=f"image-worker-{number}", daemon=True)
+
+    def loop(self) -> None:
+        """Admits, steps and hands over to the decoder, until the engine is drained."""
+        torch.set_grad_enabled(False)
+        while self.engine.admit(self):
+            self.step(list(self.running))
+        self.engine.leave()
+
+    def step(self, entries: list[Running]) -> None:
+        """Advances images together; when that fails, each alone, so that only the one at fault is lost."""
+        try:
+            self.engine.denoiser.advance(entries)
+        except Exception as error:  # a failure must reach whoever waits, and must not end the thread
+            if len(entries) == 1:
+                self.engine.fail(self, entries[0], error)
+            for entry in entries if len(entries) > 1 else ():
+                if not entry.future.done():
+                    self.step([entry])
+            return
+        self.engine.release(self, [entry for entry in entries if entry.finished])

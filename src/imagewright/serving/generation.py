@@ -14,7 +14,8 @@ from imagewright.config.serving import ServingConfig
 from imagewright.diffusion.guidance import needs_guidance
 from imagewright.serving.answers import answer_body
 from imagewright.serving.champion import Champion, Served
-from imagewright.serving.engine import EngineStoppedError, ImageRequest, QueueFullError
+from imagewright.serving.denoising import ImageRequest
+from imagewright.serving.engine import EngineStoppedError, QueueFullError
 from imagewright.serving.metrics import ServerMetrics
 from imagewright.serving.requests import ApiError, CheckedRequest, check_request, parse_request
 

@@ -16,7 +16,7 @@ from imagewright.errors import Problem
 from imagewright.models.vae import decode
 from imagewright.serving.bundle import Bundle, BundleError, empty_prompt, load_bundle
 from imagewright.serving.decoding import Image, to_bytes
-from imagewright.serving.engine import ImageRequest
+from imagewright.serving.denoising import ImageRequest
 
 GOLDEN_PROMPT = "a red circle"
 GOLDEN_FILE = "golden.png"

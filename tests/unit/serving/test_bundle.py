@@ -16,7 +16,8 @@ from imagewright.config.text_encoder import TextEncoderConfig
 from imagewright.errors import InputError
 from imagewright.models.language_model import encode_exchange, load_language_model, save_language_model, user_message
 from imagewright.serving.bundle import BundleError, empty_prompt, export_bundle, load_bundle
-from imagewright.serving.engine import Engine, ImageRequest
+from imagewright.serving.denoising import ImageRequest
+from imagewright.serving.engine import Engine
 from imagewright.serving.golden import psnr_db
 
 PROMPT = "two green triangles"
