@@ -20,6 +20,7 @@ from imagewright.curation.rewriting import FORMS, PromptForm
 from imagewright.data.manifest import ManifestRow
 from imagewright.errors import InputError, Problem
 
+TRAIN = "train"
 STYLE_EPS = 1e-6
 
 
@@ -121,9 +122,11 @@ def choose(
     scores: Mapping[str, Mapping[str, float]],
     features: Mapping[str, NDArray[np.float64]],
 ) -> tuple[list[ManifestRow], dict[str, int]]:
-    """Rows of a domain and how many each rule left out. scores: sample key -> score; features: sample key -> style features [d].
+    """Rows of a domain, of every split given, and how many each rule left out.
 
-    Raises DomainError when nothing is left: a domain without data must not be trained silently.
+    scores: sample key -> score. features: sample key -> style features [d].
+
+    Raises DomainError when nothing is left to train on: a domain without data must not be trained silently.
     """
     matching = [row for row in rows if row.sample_key in features and qualifies(domain, row, scores.get(row.sample_key, {}))]
     counts = {"matching": len(matching), "off_style": 0, "over_quota": 0}
@@ -134,7 +137,7 @@ def choose(
         kept.sort(key=lambda row: (-look_of(scores.get(row.sample_key, {})), row.sample_key))
         counts["over_quota"] = max(0, len(kept) - domain.quota)
         matching = kept[: domain.quota]
-    if not matching:
+    if not any(row.split == TRAIN for row in matching):
         fix = f"loosen select or max_style_distance of the domain, or leave it out of sft.domains ({counts})"
         raise DomainError(Problem(f"sft.domains.{domain.name}", "selects no sample of the curated data", None, fix))
     return matching, {**counts, "chosen": len(matching)}

@@ -1,4 +1,7 @@
-"""Builds the SFT dataset: samples of the high-demand domains with diversified prompts, encoded and ready to train on."""
+"""Builds the SFT dataset: samples of the high-demand domains with diversified prompts, encoded and ready to train on.
+
+Samples of the validation split come with weight 0: no model of the lineage was trained on them, so losses on them can be compared.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from imagewright.config.sft import SftConfig
-from imagewright.curation.domains import Domain, choose, load_domain
+from imagewright.curation.domains import TRAIN, Domain, choose, load_domain
 from imagewright.curation.endpoint_rewriting import rewriter_of
 from imagewright.curation.rewriting import Prompt, Rewriter, diversify
 from imagewright.data.latents import CorruptSampleError, EncodedCaption, LatentsDataset, LatentsWriter
@@ -21,6 +24,7 @@ from imagewright.data.manifest import MANIFEST_NAME, ManifestRow, read_manifest,
 CARD_FILE = "card.json"
 PROMPTS_FILE = "prompts.jsonl"
 SCORE_PREFIX = "score_"
+VALIDATION = "validation"
 RANK = {form: rank for rank, form in enumerate(("short", "user", "medium", "tags", "original", "long"))}
 
 Encode = Callable[[Sequence[str]], list[Tensor]]
@@ -32,10 +36,10 @@ def build_sft_data(
     """Writes latents with diversified prompts, `prompts.jsonl` and `card.json` into `output`; returns counts.
 
     The sample's domain becomes its category, so that experts and validation find their own. A sample in several domains belongs to
-    the first that chose it. Raises DomainError for a domain that selects nothing.
+    the first that chose it. Raises DomainError for a domain that selects nothing to train on.
     """
     dataset = LatentsDataset(latents)
-    rows, scores = training_rows(curated)
+    rows, scores = selectable_rows(curated)
     features = {dataset.sample_key(index): style_features(dataset, index) for index in readable(dataset)}
     rewriter = rewriter or rewriter_of(config.rewriter, seed)
     rejected: Counter[str] = Counter()
@@ -50,16 +54,22 @@ def build_sft_data(
     prompts = {
         key: diversify(caption_pairs(row, config.languages), rewriter, domain.forms, rejected) for key, (domain, row) in chosen.items()
     }
-    written = write(dataset, {key: domain.name for key, (domain, _) in chosen.items()}, prompts, encode, output)
-    totals = {"samples": written, "prompts": sum(map(len, prompts.values())), "rejected_prompts": rejected.total(), "domains": len(card)}
+    written, held_out = write(dataset, chosen, prompts, encode, output)
+    totals = {
+        "samples": written,
+        "held_out": held_out,
+        "prompts": sum(map(len, prompts.values())),
+        "rejected_prompts": rejected.total(),
+        "domains": len(card),
+    }
     content = {"domains": card, "prompts": totals, "rejected": dict(sorted(rejected.items())), "languages": list(config.languages)}
     (output / CARD_FILE).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return totals
 
 
-def training_rows(curated: Path) -> tuple[list[ManifestRow], dict[str, dict[str, float]]]:
-    """Kept rows of the train split, and their score columns without the prefix by sample key."""
-    table = read_manifest(curated / MANIFEST_NAME, splits=("train",), kept=True)
+def selectable_rows(curated: Path) -> tuple[list[ManifestRow], dict[str, dict[str, float]]]:
+    """Kept rows to train on and to validate with, and their score columns without the prefix by sample key."""
+    table = read_manifest(curated / MANIFEST_NAME, splits=(TRAIN, VALIDATION), kept=True)
     names = [name for name in table.column_names if name.startswith(SCORE_PREFIX)]
     columns = {name.removeprefix(SCORE_PREFIX): table.column(name).to_pylist() for name in names}
     rows = list(table_to_rows(table))
@@ -97,12 +107,19 @@ def caption_pairs(row: ManifestRow, languages: Sequence[str]) -> dict[str, tuple
 
 
 def write(
-    dataset: LatentsDataset, domains: Mapping[str, str], prompts: Mapping[str, Sequence[Prompt]], encode: Encode, output: Path
-) -> int:
-    """Copies the chosen latents with their new prompts; a sample whose prompts were all rejected or that is corrupt is left out."""
+    dataset: LatentsDataset,
+    chosen: Mapping[str, tuple[Domain, ManifestRow]],
+    prompts: Mapping[str, Sequence[Prompt]],
+    encode: Encode,
+    output: Path,
+) -> tuple[int, int]:
+    """Copies the chosen latents with their new prompts; returns how many samples were written, and how many of them have weight 0.
+
+    A sample whose prompts were all rejected or that is corrupt is left out.
+    """
     texts = sorted({prompt.text for found in prompts.values() for prompt in found})
     embeds = dict(zip(texts, encode(texts), strict=True))
-    written = 0
+    written = held_out = 0
     with (
         LatentsWriter(output, dataset.contract, dataset.empty_prompt) as writer,
         (output / PROMPTS_FILE).open("w", encoding="utf-8") as log,
@@ -116,8 +133,10 @@ def write(
             except CorruptSampleError:
                 continue
             captions = [EncodedCaption(prompt.form, embeds[prompt.text].to(dataset.torch_dtype)) for prompt in prompts[key]]
-            writer.add(key, latents, captions, category=domains[key])
+            domain, row = chosen[key]
+            writer.add(key, latents, captions, category=domain.name, sampling_weight=float(row.split == TRAIN))
             rows = [{"form": prompt.form, "language": prompt.language, "text": prompt.text} for prompt in prompts[key]]
-            log.write(json.dumps({"sample_key": key, "domain": domains[key], "prompts": rows}, ensure_ascii=False) + "\n")
+            log.write(json.dumps({"sample_key": key, "domain": domain.name, "prompts": rows}, ensure_ascii=False) + "\n")
             written += 1
-    return written
+            held_out += row.split != TRAIN
+    return written, held_out

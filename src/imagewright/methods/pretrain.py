@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -100,9 +101,15 @@ def draw(batch: Batch, timesteps: TimestepConfig) -> tuple[Tensor, list[Tensor]]
 
 
 def choose_held_out(dataset: LatentsDataset, count: int) -> frozenset[int]:
-    """Indices of all sizes of `count` sample keys, the same for the same data; at most a tenth of the keys."""
-    keys = sorted({dataset.sample_key(index) for index in range(len(dataset))})
-    count = min(count, int(len(keys) * MAX_HELD_OUT_SHARE))
+    """Indices of all sizes of `count` sample keys, the same for the same data.
+
+    Samples of weight 0 (the validation split), which no training draws, come first. Where there are none, training samples are kept out,
+    at most a tenth of the keys.
+    """
+    weights = dataset.samples["sampling_weight"]
+    unseen = sorted({dataset.sample_key(index) for index in np.flatnonzero(weights == 0).tolist()})
+    keys = unseen or sorted({dataset.sample_key(index) for index in range(len(dataset))})
+    count = min(count, len(unseen) or int(len(keys) * MAX_HELD_OUT_SHARE))
     chosen = {keys[at] for at in stream("held_out", dataset.digest).choice(len(keys), count, replace=False).tolist()} if count else set()
     return frozenset(index for index in range(len(dataset)) if dataset.sample_key(index) in chosen)
 

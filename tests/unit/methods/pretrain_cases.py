@@ -33,8 +33,11 @@ STAGES = (
 TRAINING = TrainingConfig(checkpoint_every_steps=2, log_every_steps=2, validate_every_steps=4, ema_decay=0.9)
 
 
-def write_latents(folder: Path, num: int = 40, channels: int = 8) -> Path:
-    """Low-frequency latents that depend on their caption, at 64 px (4x4 cells) and 128 px (8x8), several aspects."""
+def write_latents(folder: Path, num: int = 40, channels: int = 8, unseen: int = 0) -> Path:
+    """Low-frequency latents that depend on their caption, at 64 px (4x4 cells) and 128 px (8x8), several aspects.
+
+    The first `unseen` samples have weight 0.
+    """
     random = np.random.default_rng(0)
     contract = LatentsContract(vae_digest="v" * 64, stride=16, channels=channels, text_dim=12, max_tokens=16)
     with LatentsWriter(folder, contract, torch.zeros(1, 12)) as writer:
@@ -44,7 +47,7 @@ def write_latents(folder: Path, num: int = 40, channels: int = 8) -> Path:
             for scale in (1, 2):
                 height, width = [(4, 4), (2, 8), (8, 2)][index % 3]
                 latents = words.mean(dim=0)[:channels, None, None] * torch.ones(channels, height * scale, width * scale)
-                writer.add(f"k{index}", latents, captions, category=f"c{index % 2}")
+                writer.add(f"k{index}", latents, captions, category=f"c{index % 2}", sampling_weight=float(index >= unseen))
     return folder
 
 

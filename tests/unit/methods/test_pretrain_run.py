@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pretrain_cases import BATCHING, STAGES, dataset_of, settings
+from pretrain_cases import BATCHING, STAGES, dataset_of, settings, write_latents
 
 from imagewright.config.pretrain import PretrainConfig
 from imagewright.data.latents import LatentsError
@@ -82,7 +82,9 @@ def test_training_lowers_the_validation_loss(tmp_path: Path) -> None:
     assert trainer.validation["validation/loss"] < 0.8 * before
 
 
-def test_held_out_samples_are_never_trained_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unseen", [0, 6])
+def test_held_out_samples_are_never_trained_on(tmp_path: Path, unseen: int) -> None:
+    write_latents(tmp_path / "latents", unseen=unseen)
     run = settings(tmp_path)
     dataset = dataset_of(run)
     trainer, loader = build_trainer(run, dataset, NullRun(), World())
@@ -90,6 +92,7 @@ def test_held_out_samples_are_never_trained_on(tmp_path: Path) -> None:
     assert len(held_out) == 4
     seen = {key for _ in range(9) for batch in loader.next_step() for key in batch.sample_keys}
     assert not seen & held_out
+    assert not unseen or held_out <= {f"k{index}" for index in range(unseen)}
 
 
 def test_latents_of_another_shape_are_refused_before_training(tmp_path: Path) -> None:
