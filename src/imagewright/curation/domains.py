@@ -21,6 +21,8 @@ from imagewright.data.manifest import ManifestRow
 from imagewright.errors import InputError, Problem
 
 TRAIN = "train"
+HELD_OUT_SHARE = 0.2
+"""Most samples that are only measured on, as a share of the quota."""
 STYLE_EPS = 1e-6
 
 
@@ -51,7 +53,7 @@ class Domain(Section):
     """What people call it."""
     select: DomainRules = DomainRules()
     quota: int = Field(default=1000, ge=1)
-    """Most samples taken; where more qualify, the best looking are."""
+    """Most samples to train on; where more qualify, the best looking are."""
     max_style_distance: float = Field(default=3.0, gt=0.0)
     """Samples farther than this from the domain's style are left out; 1 is the domain's own typical spread."""
     forms: tuple[PromptForm, ...] = FORMS
@@ -129,14 +131,17 @@ def choose(
     Raises DomainError when nothing is left to train on: a domain without data must not be trained silently.
     """
     matching = [row for row in rows if row.sample_key in features and qualifies(domain, row, scores.get(row.sample_key, {}))]
-    counts = {"matching": len(matching), "off_style": 0, "over_quota": 0}
+    counts = {"matching": len(matching), "off_style": 0, "over_quota": 0, "held_out": 0}
     if matching:
         distances = style_distances(np.stack([features[row.sample_key] for row in matching]))
         kept = [row for row, distance in zip(matching, distances.tolist(), strict=True) if distance <= domain.max_style_distance]
         counts["off_style"] = len(matching) - len(kept)
         kept.sort(key=lambda row: (-look_of(scores.get(row.sample_key, {})), row.sample_key))
-        counts["over_quota"] = max(0, len(kept) - domain.quota)
-        matching = kept[: domain.quota]
+        training = [row for row in kept if row.split == TRAIN]
+        held_out = [row for row in kept if row.split != TRAIN][: round(domain.quota * HELD_OUT_SHARE)]
+        counts["over_quota"] = max(0, len(training) - domain.quota)
+        counts["held_out"] = len(held_out)
+        matching = training[: domain.quota] + held_out
     if not any(row.split == TRAIN for row in matching):
         fix = f"loosen select or max_style_distance of the domain, or leave it out of sft.domains ({counts})"
         raise DomainError(Problem(f"sft.domains.{domain.name}", "selects no sample of the curated data", None, fix))
