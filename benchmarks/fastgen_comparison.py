@@ -27,6 +27,7 @@ import sys
 import time
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import product
 from pathlib import Path
@@ -36,17 +37,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 from point_teacher import (
-    LABELS,
+    COUNT,
     NO_LABEL,
     START,
     Draw,
     Networks,
     PointVelocity,
     clean_of,
+    distances,
     draws,
     make_teacher,
     one_token_pack,
-    points,
     spread,
     student_samples,
     teacher_samples,
@@ -54,7 +55,6 @@ from point_teacher import (
 from torch import Tensor, nn
 
 from imagewright.diffusion.flow_matching import add_noise, velocity_target
-from imagewright.evaluation.latent_health import energy_distance
 from imagewright.losses.distribution_matching import (
     distribution_matching_gradient,
     generator_loss,
@@ -65,11 +65,20 @@ from imagewright.losses.velocity import velocity_loss
 
 COMMIT = "34f30e8ff1a563555fc0c7d59f1c1409dacd8af2"
 RESULT = Path(__file__).parent / "results" / "fastgen_comparison.txt"
-BATCH, CRITIC_UPDATES, BETAS, CLIP, EMA_DECAY = 128, 5, (0.0, 0.999), 1.0, 0.98
+BATCH, CRITIC_UPDATES, BETAS, CLIP = 128, 5, (0.0, 0.999), 1.0
 RATES = ((3e-4, 1e-3), (1e-3, 3e-3), (3e-3, 3e-3))
 """Student and fake score: what every arm tries on the tuning seeds."""
-TUNING_SEEDS, SEEDS, STUDENT_T = (900, 901), 5, 2.776
-COUNT = 1024
+TUNING_SEED, SEEDS, STUDENT_T = 900, 5, 2.776
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes of a run."""
+
+    rounds: int
+    teacher_steps: int
+    ema_decay: float
+    tuning_seeds: int
 
 
 class Arm(Protocol):
@@ -144,12 +153,12 @@ def networks_of(seed: int, teacher_steps: int) -> Networks:
     return Networks(student, critic, teacher)
 
 
-def train(arm: Arm, rates: Rates, rounds: int, seed: int) -> PointVelocity:
-    """Rounds of fake-score updates and one student update; the moving average of the student, as the last weights alone are noisy."""
+def train(arm: Arm, rates: Rates, plan: Plan, seed: int) -> PointVelocity:
+    """Rounds of fake-score updates and one student update; the moving average of the student (decay 0: its last weights)."""
     parts = zip((arm.student, arm.critic), rates, strict=True)
     student, critic = (torch.optim.Adam(part.parameters(), rate, BETAS, fused=True) for part, rate in parts)
     numbers, average = draws(seed, BATCH), deepcopy(arm.student)
-    for _ in range(rounds):
+    for _ in range(plan.rounds):
         for turn in range(CRITIC_UPDATES + 1):
             last = turn == CRITIC_UPDATES
             optimizer, network, loss = (student, arm.student, arm.student_loss) if last else (critic, arm.critic, arm.critic_loss)
@@ -158,53 +167,39 @@ def train(arm: Arm, rates: Rates, rounds: int, seed: int) -> PointVelocity:
             nn.utils.clip_grad_norm_(network.parameters(), CLIP)
             optimizer.step()
         for mean, value in zip(average.parameters(), arm.student.parameters(), strict=True):
-            mean.data.lerp_(value.data, 1.0 - EMA_DECAY)
+            mean.data.lerp_(value.data, 1.0 - plan.ema_decay)
     return average
 
 
-def distances(samples: Callable[[int], Tensor], teacher: PointVelocity, guidance: float, seed: int) -> tuple[float, float]:
-    """Energy distance of samples(label) to data and to the teacher's samples, mean of the labels."""
-    generator = torch.Generator().manual_seed(10_000 + seed)
-    found = [
-        (
-            energy_distance(samples(label), points(label, COUNT, generator)),
-            # Noise of its own: with shared noise a student could be near point by point, and not only in distribution.
-            energy_distance(samples(label), teacher_samples(teacher, label, guidance, COUNT, 20_000 + seed)),
-        )
-        for label in range(LABELS)
-    ]
-    to_data, to_teacher = (statistics.mean(column) for column in zip(*found, strict=True))
-    return to_data, to_teacher
-
-
-def run(build: Build, networks: Networks, guidance: float, rates: Rates, rounds: int, seed: int) -> tuple[float, float]:
+def run(build: Build, networks: Networks, guidance: float, rates: Rates, plan: Plan, seed: int) -> tuple[float, float]:
     """Distances of one arm's student after training."""
-    student = train(build(networks, guidance), rates, rounds, 30_000 + seed)
+    student = train(build(networks, guidance), rates, plan, 30_000 + seed)
     return distances(lambda label: student_samples(student, label, COUNT, seed), networks.teacher, guidance, seed)
 
 
-def tune(guidance: float, rounds: int, teacher_steps: int) -> dict[str, Rates]:
+def tune(guidance: float, plan: Plan) -> dict[str, Rates]:
     """The rates of each arm with which its student is nearest to the teacher, mean of seeds that are not measured."""
     best = {}
     for name, build in arms_of(guidance).items():
         found = {}
         for rates in RATES:
-            runs = (run(build, networks_of(seed, teacher_steps), guidance, rates, rounds, seed) for seed in TUNING_SEEDS)
+            seeds = range(TUNING_SEED, TUNING_SEED + plan.tuning_seeds)
+            runs = (run(build, networks_of(seed, plan.teacher_steps), guidance, rates, plan, seed) for seed in seeds)
             found[rates] = statistics.mean(to_teacher for _, to_teacher in runs)
         best[name] = min(found, key=lambda rates: found[rates])
         print(f"  tried {name}: " + ", ".join(f"{rates[0]:g}/{rates[1]:g} {value:.4f}" for rates, value in found.items()), flush=True)
     return best
 
 
-def measure(guidance: float, best: dict[str, Rates], rounds: int, teacher_steps: int, seed: int) -> dict[str, tuple[float, float]]:
+def measure(guidance: float, best: dict[str, Rates], plan: Plan, seed: int) -> dict[str, tuple[float, float]]:
     """Row -> distances to data and teacher."""
-    networks = networks_of(seed, teacher_steps)
+    networks = networks_of(seed, plan.teacher_steps)
     drawn = {
         "teacher, 50 steps": lambda label: teacher_samples(networks.teacher, label, guidance, COUNT, seed),
         "before distillation": lambda label: student_samples(networks.student, label, COUNT, seed),
     }
     table = {row: distances(samples, networks.teacher, guidance, seed) for row, samples in drawn.items()}
-    return table | {name: run(build, networks, guidance, best[name], rounds, seed) for name, build in arms_of(guidance).items()}
+    return table | {name: run(build, networks, guidance, best[name], plan, seed) for name, build in arms_of(guidance).items()}
 
 
 def agreement(guidance: float, seed: int) -> tuple[float, float]:
@@ -241,11 +236,12 @@ def compared(tables: list[dict[str, tuple[float, float]]]) -> list[str]:
     return lines
 
 
-def setting(title: str, guidance: float, rounds: int, teacher_steps: int) -> list[str]:
+def setting(guidance: float, plan: Plan) -> list[str]:
     """Tunes, measures and tells one setting."""
+    title = f"guidance {guidance:g}" if guidance > 1.0 else "without guidance"
     print(title, flush=True)
-    best = tune(guidance, rounds, teacher_steps)
-    tables = [measure(guidance, best, rounds, teacher_steps, seed) for seed in range(SEEDS)]
+    best = tune(guidance, plan)
+    tables = [measure(guidance, best, plan, seed) for seed in range(SEEDS)]
     student, critic = (max(values) for values in zip(*(agreement(guidance, seed) for seed in range(SEEDS)), strict=True))
     lines = [
         f"{title}; from the same weights and draws, gradients of shared and FastGen differ by at most {student:.1e} (student) and "
@@ -275,25 +271,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fastgen", type=Path, required=True, help="folder of a FastGen checkout")
     parser.add_argument("--other-commit", action="store_true", help="take a commit that is not the pinned one, write no result")
+    parser.add_argument("--output", type=Path, default=RESULT)
+    parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.0], help="of the teacher, one setting each; 1 is none")
     parser.add_argument("--rounds", type=int, default=200, help="student updates")
     parser.add_argument("--teacher-steps", type=int, default=2000)
+    parser.add_argument("--ema-decay", type=float, default=0.98, help="of the student that is measured; 0 takes its last weights")
+    parser.add_argument("--tuning-seeds", type=int, default=2)
     arguments = parser.parse_args()
     commit = commit_of(arguments.fastgen, arguments.other_commit)
     sys.path.insert(0, str(arguments.fastgen))
     torch.set_num_threads(1)
-    lines = []
-    for title, guidance in (("without guidance", 1.0), ("guidance 2", 2.0)):
-        lines += setting(title, guidance, arguments.rounds, arguments.teacher_steps)
-        print("\n".join(lines), flush=True)
-    head = [
-        f"FastGen {commit}; torch {torch.__version__}, 1 thread, {time.process_time():.0f} CPU s; {SEEDS} seeds, rates tuned on two more",
-        f"{arguments.rounds} rounds of {CRITIC_UPDATES} fake-score and 1 student update ({BATCH} points); {COUNT} samples a label",
-        "energy distance; 95% intervals over seeds; differences are paired, negative: ours is nearer",
+    plan = Plan(arguments.rounds, arguments.teacher_steps, arguments.ema_decay, arguments.tuning_seeds)
+    lines = [
+        f"FastGen {commit}; torch {torch.__version__}, 1 thread; {plan}",
+        f"a round: {CRITIC_UPDATES} fake-score updates and 1 student update of {BATCH} points; energy distance of {COUNT} samples a label",
+        f"95% intervals over {SEEDS} seeds, rates tuned on others; differences are paired, negative: ours is nearer",
     ]
-    text = "\n".join(head + lines) + "\n"
-    print("\n".join(head))
-    if not arguments.other_commit and arguments.rounds == parser.get_default("rounds"):
-        RESULT.write_text(text, encoding="utf-8")
+    for guidance in arguments.guidance:
+        lines += setting(guidance, plan)
+        print("\n".join(lines), flush=True)
+    lines.append(f"{time.process_time():.0f} CPU s")
+    if not arguments.other_commit:
+        arguments.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import statistics
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from imagewright.diffusion.flow_matching import add_noise, euler_step, recover_x0, velocity_target
 from imagewright.diffusion.guidance import guide
+from imagewright.evaluation.latent_health import energy_distance
 from imagewright.losses.velocity import velocity_loss
 from imagewright.models.packing import Pack, pack_samples
 
@@ -19,6 +21,8 @@ WEIGHTS = torch.tensor([0.4, 0.3, 0.2, 0.1])
 """Shares of a label's four Gaussians."""
 START = 0.999
 """Noise level of a student's only step: the highest one of FastGen's rectified-flow schedule."""
+COUNT = 1024
+"""Samples of a label when a student is measured."""
 LOW, HIGH = 0.02, 0.98
 """Renoise levels, uniform: the defaults of `distill.matching.dm_low` and `dm_high`."""
 
@@ -127,3 +131,18 @@ def student_samples(student: PointVelocity, label: int, count: int, seed: int) -
     """Points [n, 2] in one step."""
     x = START * torch.randn(count, 2, 1, 1, generator=torch.Generator().manual_seed(seed))
     return clean_of(student, x, torch.full((count,), START), torch.full((count,), label)).flatten(1)
+
+
+def distances(samples: Callable[[int], Tensor], teacher: PointVelocity, guidance: float, seed: int) -> tuple[float, float]:
+    """Energy distance of samples(label) to data and to the teacher's samples, mean of the labels."""
+    generator = torch.Generator().manual_seed(10_000 + seed)
+    found = [
+        (
+            energy_distance(samples(label), points(label, COUNT, generator)),
+            # Noise of its own: with shared noise a student could be near point by point, and not only in distribution.
+            energy_distance(samples(label), teacher_samples(teacher, label, guidance, COUNT, 20_000 + seed)),
+        )
+        for label in range(LABELS)
+    ]
+    to_data, to_teacher = (statistics.mean(column) for column in zip(*found, strict=True))
+    return to_data, to_teacher
