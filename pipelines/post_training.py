@@ -28,6 +28,23 @@ class TunedModel(NamedTuple):
     aligned: Model
 
 
+def tune_and_align(placement: PlacementConfig, config: Any, given: dict[str, Any], **votes: Any) -> TunedModel:
+    """The tasks; `given` holds the artifacts, `votes` people's votes on the fine-tuned model's samples where the graph has them."""
+    vae, curated, aes = given["vae"], given["curated"], given["aes"]
+    data = place(build_sft_data(config=config, curated=curated, latents=given["latents"]), "data", placement)
+    domains = {"base": given["base"], "sft_data": data.outputs["sft_data"], "vae": vae}
+    tuned = place_training(finetune_sft, sft_launcher.finetune_sft, placement, config=config, **domains)
+    sft = tuned.outputs["sft"]
+    measured = evaluate_aesthetic(config=config, aes=aes, sft=sft, vae=vae, curated=curated, base=given["base"])
+    evidence = place(measured, "evaluate", placement).outputs["evidence"]
+    ranked = build_preferences(config=config, sft=sft, vae=vae, curated=curated, aes=aes, aes_evidence=evidence, **votes)
+    pairs = place(ranked, "evaluate", placement)
+    ranking = {"sft": sft, "preferences": pairs.outputs["preferences"]}
+    dpo = place_training(align_dpo, dpo_launcher.align_dpo, placement, config=config, **ranking).outputs["dpo"]
+    judged = place(judge_alignment(config=config, sft=sft, dpo=dpo, vae=vae, curated=curated), "evaluate", placement)
+    return TunedModel(sft=sft, sft_data=data.outputs["sft_data"], dpo=dpo, aligned=judged.outputs["aligned"])
+
+
 def build(placement: PlacementConfig) -> Callable[..., Any]:
     """Builds the pipeline with every task placed."""
 
@@ -44,22 +61,29 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
         5. align-dpo: stabilised preference training
         6. judge-alignment: the aligned model goes on where it is shown to be better, else the fine-tuned one
         """
-        data = place(build_sft_data(config=config, curated=curated, latents=latents), "data", placement)
-        domains = {"base": base, "sft_data": data.outputs["sft_data"], "vae": vae}
-        tuned = place_training(finetune_sft, sft_launcher.finetune_sft, placement, config=config, **domains)
-        sft = tuned.outputs["sft"]
-        trusted = place(evaluate_aesthetic(config=config, aes=aes, sft=sft, vae=vae, curated=curated, base=base), "evaluate", placement)
-        evidence = trusted.outputs["evidence"]
-        ranked = build_preferences(config=config, sft=sft, vae=vae, curated=curated, aes=aes, aes_evidence=evidence)
-        pairs = place(ranked, "evaluate", placement)
-        ranking = {"sft": sft, "preferences": pairs.outputs["preferences"]}
-        dpo = place_training(align_dpo, dpo_launcher.align_dpo, placement, config=config, **ranking).outputs["dpo"]
-        judged = place(judge_alignment(config=config, sft=sft, dpo=dpo, vae=vae, curated=curated), "evaluate", placement)
-        return TunedModel(sft=sft, sft_data=data.outputs["sft_data"], dpo=dpo, aligned=judged.outputs["aligned"])
+        return tune_and_align(placement, config, {"base": base, "vae": vae, "curated": curated, "latents": latents, "aes": aes})
 
     return post_training
 
 
 def build_by_name(placement: PlacementConfig) -> Callable[..., Any]:
-    """The pipeline on records of earlier work."""
-    return by_name(build(placement), placement, datasets=("curated", "latents"), models=("base", "vae", "aes"))
+    """The pipeline on records of earlier work, with people's votes on the fine-tuned model's samples where there are any."""
+
+    @dsl.pipeline(name="post-training")
+    def post_training(
+        config: str,
+        base: Input[Model],
+        vae: Input[Model],
+        curated: Input[Dataset],
+        latents: Input[Dataset],
+        aes: Input[Model],
+        votes: Input[Dataset],
+    ) -> TunedModel:
+        """Fine-tunes and aligns a base model.
+
+        1. the tasks of `build`; build-preferences pairs samples as people voted
+        """
+        given = {"base": base, "vae": vae, "curated": curated, "latents": latents, "aes": aes}
+        return tune_and_align(placement, config, given, votes=votes)
+
+    return by_name(post_training, placement, datasets=("curated", "latents", "votes"), models=("base", "vae", "aes"), optional=("votes",))

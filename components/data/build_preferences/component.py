@@ -14,14 +14,15 @@ def build_preferences(
     metrics: Output[Metrics],
     aes: Input[Model] = None,
     aes_evidence: Input[Artifact] = None,
+    votes: Input[Dataset] = None,
 ) -> None:
-    """Samples the fine-tuned model, ranks its samples and pairs the best of each prompt with the worst."""
+    """Samples the fine-tuned model and pairs samples of a prompt: as people voted, or else the best ranked with the worst."""
     from imagewright.jobs.component import run_component
 
     run_component(
         "build-preferences",
         config,
-        inputs={"sft": sft, "vae": vae, "curated": curated, "aes": aes, "aes_evidence": aes_evidence},
+        inputs={"sft": sft, "vae": vae, "curated": curated, "aes": aes, "aes_evidence": aes_evidence, "votes": votes},
         output=preferences,
         metrics=metrics,
     )

@@ -19,6 +19,7 @@ from imagewright.config.base import Section
 DIMENSIONS = ("spatial", "world", "physics", "aesthetics", "style", "creativity", "knowledge")
 """The seven pass/fail dimensions of the ERNIE-Image report, table 3."""
 
+MAX_PROMPT_CHARS = 10_000
 Kind = Literal["tournament", "preference", "form"]
 QUESTIONS: Mapping[Any, str] = {
     "tournament": "Which one looks more pleasing?",
@@ -32,7 +33,7 @@ class Item(Section):
 
     key: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
     """Permanent name, also used in addresses and exports."""
-    prompt: str = Field(default="", max_length=10_000)
+    prompt: str = Field(default="", max_length=MAX_PROMPT_CHARS)
     """Shown with the image in preference votes and the form."""
     category: str = ""
     """Kept for the export; not shown."""

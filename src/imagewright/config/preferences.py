@@ -12,6 +12,11 @@ class PreferencesConfig(Section):
 
     num_prompts: int = Field(default=256, ge=1)
     """Different prompts of training scenes; evaluation's prompts are never used."""
+    text_prompts: int = Field(default=0, ge=0)
+    """Different prompts of training rows that quote visible text, beside those of scenes; ranked by what OCR reads. It must be able to read
+    typeset text of `resolution_px` behind the autoencoder: `benchmarks/text_ceiling.py` says from which size on."""
+    vote_prompts: int = Field(default=24, ge=0)
+    """Prompts whose best and worst sample are also written as a project of the annotation page, two pictures each; 0 writes none."""
     samples_per_prompt: int = Field(default=4, ge=2, le=64)
     """Samples of each prompt, from different seeds; more of them widen the gap between best and worst."""
     resolution_px: int = Field(default=32, ge=8, le=4096)

@@ -25,6 +25,7 @@ PAIRS_FILE = "pairs.parquet"
 AUDIT_FILE = "audit.json"
 SOURCES = ("human", "model", "synthetic")
 MAX_PAIRS_BYTES = 1 << 30
+MAX_AUDIT_BYTES = 8 << 20
 HISTOGRAM_BINS = 10
 MAX_PROBLEMS = 20
 SCHEMA = pa.schema(
@@ -216,3 +217,20 @@ def write_audit(folder: Path, audit: Audit, about: dict[str, Any]) -> None:
     """Writes `audit.json`: the audit and where the pairs come from."""
     content = {"audit": asdict(audit), **about}
     (folder / AUDIT_FILE).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def read_sampled_from(folder: Path) -> str:
+    """Payload digest of the model whose samples these are, as `audit.json` names it; empty for a set made elsewhere, which has none.
+
+    Raises PreferenceError when the file is there and says nothing that can be read.
+    """
+    path = folder / AUDIT_FILE
+    if not path.exists():
+        return ""
+    try:
+        if path.stat().st_size > MAX_AUDIT_BYTES:
+            raise ValueError(f"larger than {MAX_AUDIT_BYTES} bytes")
+        return str(json.loads(path.read_text(encoding="utf-8")).get("sampled_from", ""))
+    except (OSError, ValueError, AttributeError) as error:
+        fix = "build the pairs again with `imagewright job build-preferences`"
+        raise PreferenceError(Problem("preferences", f"hold no readable {AUDIT_FILE}: {error}", str(folder), fix)) from error

@@ -1,4 +1,4 @@
-"""Job `build-preferences`: the SFT model's own samples of training prompts -> audited preference pairs."""
+"""Job `build-preferences`: the SFT model's own samples of training prompts, and people's votes on them -> audited preference pairs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ JOB = Job(
     kind="dataset",
     dataset="preferences",
     inputs=("sft", "vae", "curated"),
-    optional_inputs=("aes", "aes_evidence"),
+    optional_inputs=("aes", "aes_evidence", "votes"),
     sections=("preferences", "text_encoder"),
 )
 
@@ -19,7 +19,9 @@ JOB = Job(
 def run(context: JobContext) -> Outcome:
     """Samples every prompt several times, ranks, pairs best with worst, and audits the set.
 
-    Raises InputError when the aesthetic model has a weight and is missing, or may not rank these samples.
+    `votes`: an export (`imagewright annotate export`) of the project that an earlier build wrote into `votes/`; what people say of a
+    prompt's samples replaces what was measured. Raises InputError when the aesthetic model has a weight and is missing, or may not rank
+    these samples, and for votes on other samples.
     """
     config = context.config.preferences
     missing = [name for name in ("aes", "aes_evidence") if config.aes_weight > 0 and name not in context.inputs]
@@ -30,7 +32,7 @@ def run(context: JobContext) -> Outcome:
         )
     from imagewright.evaluation.aes_agreement import read_evidence, require_right_to_rank
     from imagewright.evaluation.generation import load_generator
-    from imagewright.methods.preference_sampling import GRID_NAME, audit_metrics, sample_preferences
+    from imagewright.methods.preference_sampling import GRID_NAME, sample_preferences
     from imagewright.models.aesthetic import load_scorer
     from imagewright.models.text_encoder import load_text_encoder
     from imagewright.models.vae import load_vae
@@ -43,11 +45,11 @@ def run(context: JobContext) -> Outcome:
     vae = load_vae(context.input_path("vae") / "vae")
     generator = load_generator(context.input_path("sft"), digest, vae, text_encoder, config.batch_size)
     scorer = load_scorer(context.input_path("aes")) if config.aes_weight > 0 else None
-    audit, dropped = sample_preferences(
-        config, generator, context.input_path("curated"), context.output, context.seed, sampled_from=digest, scorer=scorer
+    votes = context.input_path("votes") if "votes" in context.inputs else None
+    built = sample_preferences(
+        config, generator, context.input_path("curated"), context.output, context.seed, sampled_from=digest, scorer=scorer, votes=votes
     )
-    metrics = audit_metrics(audit, dropped)
-    context.run.log_metrics(metrics, 0)
+    context.run.log_metrics(built.metrics(), 0)
     if (context.output / GRID_NAME).exists():
         context.run.log_artifact(context.output / GRID_NAME, "grids")
-    return Outcome(counts={"pairs": audit.usable, **{f"dropped_{reason}": count for reason, count in dropped.items()}}, metrics=metrics)
+    return Outcome(counts=built.counts(), metrics=built.metrics())

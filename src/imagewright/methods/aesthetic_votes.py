@@ -7,24 +7,22 @@ calibration and as many for the figures.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from imagewright.annotation.exported import read_rows
 from imagewright.annotation.tournament import tier_score
 from imagewright.data.buckets import Bucket
 from imagewright.data.manifest import read_manifest, table_to_rows
 from imagewright.data.pixels import read_pixels
 from imagewright.errors import InputError, Problem
-from imagewright.evaluation.aes_benchmark import MAX_TABLE_BYTES, check_rows, pool_ratings
+from imagewright.evaluation.aes_benchmark import check_rows, pool_ratings
 from imagewright.evaluation.aes_quality import best_statistic
 from imagewright.evaluation.rank_statistics import MIN_SAMPLES, agreement
 from imagewright.jobs.job import Outcome
@@ -75,7 +73,7 @@ def train_on_votes(settings: AestheticRun, votes: Path, output: Path, run: JobRu
 
 def read_votes(votes: Path, curated: Path, side_px: int) -> VotedSet:
     """Joins an export with the pictures it names. Raises InputError for too few of them, constant ratings and unusable rows."""
-    rated, origin = pool_ratings(rows_of(votes / "ratings.parquet"))
+    rated, origin = pool_ratings(read_rows(votes / "ratings.parquet", FIX))
     check_rows(rated)
     by_key = {row.key: row for row in rated}
     rows = [row for row in table_to_rows(read_manifest(curated, kept=True)) if row.sample_key in by_key]
@@ -84,7 +82,7 @@ def read_votes(votes: Path, curated: Path, side_px: int) -> VotedSet:
         rule = f"must rate at least {MIN_VOTED} pictures of the curated data; {len(rated)} are rated"
         raise InputError(Problem("votes", rule, len(found), FIX))
     place = {row.sample_key: index for index, (row, _) in enumerate(found)}
-    named = [(place.get(str(row.get("winner"))), place.get(str(row.get("loser")))) for row in rows_of(votes / "pairs.parquet")]
+    named = [(place.get(str(row.get("winner"))), place.get(str(row.get("loser")))) for row in read_rows(votes / "pairs.parquet", FIX)]
     pairs = [(winner, loser) for winner, loser in named if winner is not None and loser is not None]
     return VotedSet(
         np.stack([image for _, image in found]),
@@ -95,17 +93,6 @@ def read_votes(votes: Path, curated: Path, side_px: int) -> VotedSet:
         origin,
         len(rated),
     )
-
-
-def rows_of(path: Path) -> Sequence[Mapping[str, object]]:
-    """Rows of an exported table. Raises InputError when it is missing, too large or no table."""
-    try:
-        if path.stat().st_size > MAX_TABLE_BYTES:
-            raise ValueError(f"it is larger than {MAX_TABLE_BYTES} bytes")
-        rows: list[dict[str, object]] = pq.read_table(path).to_pylist()
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise InputError(Problem("votes", f"cannot be read: {error}", path.name, FIX)) from error
-    return rows
 
 
 def three_parts(count: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

@@ -183,6 +183,14 @@ def draw_pairs(batch: PairBatch, config: DpoConfig) -> tuple[Tensor, list[Tensor
     return torch.cat(sigmas), noise
 
 
+def require_sampled_from(sampled_from: str, reference_digest: str) -> None:
+    """Raises NotTheParentError when pairs name another model than the reference: what they prefer is not between samples of this policy."""
+    if sampled_from and sampled_from != reference_digest:
+        rule = f"must be sampled from the policy's parent and reference, {reference_digest}"
+        fix = "build pairs with this model as the input sft, or align the model they were sampled from"
+        raise NotTheParentError(Problem("preferences.sampled_from", rule, sampled_from, fix))
+
+
 def require_parent(policy: nn.Module, reference: nn.Module) -> None:
     """Raises NotTheParentError unless both hold the same weights: Diff_ref of another model is no reference for this policy."""
     mine, theirs = dict(policy.named_parameters()), dict(reference.named_parameters())

@@ -17,8 +17,8 @@ from imagewright.config.training import TrainingConfig
 from imagewright.data.latents import LatentsDataset
 from imagewright.data.packing_plan import stream
 from imagewright.data.pair_loader import PairBatch, PairLoader, read_batch, split_held_out
-from imagewright.data.preferences import Pair, audit_pairs, index_of, read_pairs, usable_pairs
-from imagewright.methods.dpo import DpoMethod, UnhealthyPolicyError
+from imagewright.data.preferences import Pair, audit_pairs, index_of, read_pairs, read_sampled_from, usable_pairs
+from imagewright.methods.dpo import DpoMethod, UnhealthyPolicyError, require_sampled_from
 from imagewright.methods.pretrain import TRANSFORMER
 from imagewright.methods.pretrain_run import CHECKPOINTING, watchers
 from imagewright.methods.sft import best_weights
@@ -66,8 +66,9 @@ def run_dpo(settings: DpoRun, output: Path, run: JobRun, console: Console | None
     """Trains (or continues) and writes `transformer/` and `training.json` into `output`.
 
     Without a usable pair, or without a healthy checkpoint, nothing is written and the result says why. Raises PreferenceError for a set
-    that does not pass its audit.
+    that does not pass its audit, NotTheParentError for one sampled from another model than the reference.
     """
+    require_sampled_from(read_sampled_from(settings.preferences), settings.sft_digest)
     audit_pairs(settings.preferences, NEAR_DUPLICATE_DISTANCE)
     world = world or World()
     pairs = usable_pairs(read_pairs(settings.preferences))

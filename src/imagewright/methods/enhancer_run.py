@@ -22,7 +22,7 @@ from imagewright.evaluation.suites import SuitePrompt, scene_suite
 from imagewright.methods.enhancer import ENHANCER, EnhancerMethod, ExchangeSource, adapt, collate, merge_adapters, tokenize_pairs
 from imagewright.methods.enhancer_policy import EnhancerPolicyMethod, PromptSource
 from imagewright.methods.enhancer_reward import Judge, rewards_of
-from imagewright.methods.preference_sampling import choose_prompts
+from imagewright.methods.preference_prompts import choose_prompts
 from imagewright.models.language_model import LanguageModel, load_language_model, save_language_model, user_message
 from imagewright.models.text_generation import LocalGenerator
 from imagewright.tracking.job_run import JobRun

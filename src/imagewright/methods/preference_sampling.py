@@ -1,14 +1,14 @@
-"""Builds preference pairs from a model's own samples: the same prompt from several seeds, ranked by what can be checked."""
+"""Builds preference pairs from a model's own samples: the same prompt from several seeds, ranked by votes or by what can be checked."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain, islice, zip_longest
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,21 +16,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from imagewright.config.preferences import PreferencesConfig
-from imagewright.data.latents import EncodedCaption, LatentsContract, LatentsWriter
-from imagewright.data.pixels import kept_rows
-from imagewright.data.preferences import Audit, Pair, PreferenceError, audit_pairs, write_audit, write_pairs
+from imagewright.data.latents import LatentsContract, LatentsWriter
+from imagewright.data.preferences import Audit, audit_pairs, write_audit, write_pairs
 from imagewright.diffusion.sampler import sample
-from imagewright.errors import Problem
-from imagewright.evaluation.formulas import GENEVAL_TASKS
-from imagewright.evaluation.generation import Generator
+from imagewright.evaluation.generation import Generator, SamplerSettings
 from imagewright.evaluation.grid import write_grid
-from imagewright.evaluation.scene_grade import Grade, grade
-from imagewright.evaluation.suites import SuitePrompt, normal, shuffled, suite_prompt
+from imagewright.evaluation.results import JudgeCard
+from imagewright.methods.preference_prompts import CheckedPrompt, scene_prompts, text_prompts
+from imagewright.methods.preference_ranking import Candidate, PairBuilder
+from imagewright.methods.preference_text import require_readable
+from imagewright.methods.preference_votes import VOTES_FOLDER, BallotWriter, Votes, read_votes, sampling_of
 from imagewright.models.vae import decode, digest, packed_channels, stride
 from imagewright.models.vae_training import to_pixels
 
-PROMPT_SPLIT = "train"
-CAPTION_FORM = "short"
 GRID_NAME = "pairs.png"
 AESTHETIC = "aesthetic"
 MAX_AES_SCORE = 100.0
@@ -47,23 +45,32 @@ class Scorer(Protocol):
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One sample of a prompt: latents [C, h, w], image [H, W, 3], scores by dimension, and their total."""
+class Prompts:
+    """What is sampled, in order; every prompt there is, which votes may be about; and the trial of OCR where text is asked for."""
 
-    latents: Tensor
-    image: Pixels
-    scores: dict[str, float]
-    total: float
-    seed: int
+    chosen: list[CheckedPrompt]
+    every: list[CheckedPrompt]
+    reader: JudgeCard | None = None
 
 
-@dataclass
-class Ranking:
-    """Pairs found so far, the prompts that gave none by reason, and the pairs shown to people."""
+@dataclass(frozen=True)
+class Built:
+    """A built set: its audit, the prompts without a pair by reason, and the votes by what became of them."""
 
-    pairs: list[Pair] = field(default_factory=list)
-    dropped: Counter[str] = field(default_factory=Counter)
-    shown: list[tuple[Pixels, Pixels]] = field(default_factory=list)
+    audit: Audit
+    dropped: Counter[str]
+    votes: Counter[str] = field(default_factory=Counter)
+
+    def counts(self) -> dict[str, int]:
+        """Counts of the record."""
+        sources = {f"pairs_{source}": count for source, count in self.audit.sources.items()}
+        dropped = {f"dropped_{reason}": count for reason, count in self.dropped.items()}
+        return {"pairs": self.audit.usable, **sources, **dropped, **{f"votes_{fate}": count for fate, count in self.votes.items()}}
+
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the set, named as the run logs them."""
+        content = {name: value for name, value in asdict(self.audit).items() if isinstance(value, int | float)}
+        return {f"preferences/{name}": float(value) for name, value in {**self.counts(), **content}.items()}
 
 
 def sample_preferences(
@@ -75,30 +82,53 @@ def sample_preferences(
     *,
     sampled_from: str,
     scorer: Scorer | None = None,
-) -> tuple[Audit, Counter[str]]:
-    """Writes samples, `pairs.parquet`, `audit.json` and `pairs.png` into `output`; returns the audit and the dropped prompts by reason.
+    votes: Path | None = None,
+) -> Built:
+    """Writes samples, `pairs.parquet`, `audit.json`, `pairs.png` and `votes/` into `output`.
 
-    sampled_from: payload digest of the model. Raises PreferenceError when `curated` holds no training scene, or for an unusable set.
+    sampled_from: payload digest of the model. votes: export of a project that an earlier build wrote. Raises PreferenceError when `curated`
+    holds no training scene, for text that OCR cannot read, for votes none of which is about these samples, and for an unusable set.
     """
-    prompts = choose_prompts(curated, config.num_prompts, seed)
+    prompts = choose(config, generator, curated, seed)
+    settings = SamplerSettings(config.num_steps, config.guidance_scale, config.shift, config.resolution_px)
+    sampling = sampling_of(sampled_from, generator.identity, settings)
+    voted = read_votes(votes, sampling, [prompt.text for prompt in prompts.every]) if votes is not None else Votes()
+    wanted = {prompt.text: prompt for prompt in [*prompts.chosen, *(one for one in prompts.every if voted.on(one.text))]}
+    requests = [(prompt, voted.seeds(prompt.text) or own_seeds(config, prompt, seed)) for prompt in wanted.values()]
     empty = generator.text_encoder.encode([""])[0]
-    ranking = Ranking()
+    ballot = BallotWriter(output / VOTES_FOLDER, sampling)
     with LatentsWriter(output, contract_of(generator), empty) as writer:
-        for prompt, embeds, candidates in sampled(config, generator, prompts, empty, seed, scorer):
-            rank(config, prompt, embeds, candidates, ranking, writer)
-    write_pairs(output, ranking.pairs)
+        builder = PairBuilder(config, sampling, voted, writer, ballot)
+        for found in sampled(config, generator, requests, empty, scorer):
+            builder.add(*found)
+    ballot.close()
+    write_pairs(output, builder.pairs)
     audit = audit_pairs(output, config.near_duplicate_distance)
-    about = {
-        "prompts": len(prompts),
-        "dropped_prompts": dict(sorted(ranking.dropped.items())),
+    rankers = {RANKED_BY: True, "text": prompts.reader is not None, AESTHETIC: scorer is not None, VOTES_FOLDER: votes is not None}
+    about: dict[str, Any] = {
+        "prompts": len(requests),
+        "dropped_prompts": dict(sorted(builder.dropped.items())),
         "sampled_from": sampled_from,
-        "ranked_by": [RANKED_BY, *([AESTHETIC] if scorer else [])],
+        "ranked_by": [name for name, used in rankers.items() if used],
         "sampler": config.model_dump(mode="json"),
+        "votes": dict(sorted(voted.counts.items())),
+        "text_reader": prompts.reader.model_dump(mode="json") if prompts.reader else None,
     }
     write_audit(output, audit, about)
-    if ranking.shown:
-        write_grid([[pair[0] for pair in ranking.shown], [pair[1] for pair in ranking.shown]], output / GRID_NAME)
-    return audit, ranking.dropped
+    if builder.shown:
+        write_grid([[pair[0] for pair in builder.shown], [pair[1] for pair in builder.shown]], output / GRID_NAME)
+    return Built(audit, builder.dropped, voted.counts)
+
+
+def choose(config: PreferencesConfig, generator: Generator, curated: Path, seed: int) -> Prompts:
+    """Prompts of scenes and, where asked for, as many that quote text in between, so that a vote on the first ones sees both."""
+    scenes = scene_prompts(curated, seed)
+    if not config.text_prompts:
+        return Prompts(scenes[: config.num_prompts], scenes)
+    texts = text_prompts(curated, seed)
+    reader = require_readable(texts[: config.text_prompts], generator.vae, config, seed)
+    turns = chain.from_iterable(zip_longest(scenes[: config.num_prompts], texts[: config.text_prompts]))
+    return Prompts([prompt for prompt in turns if prompt is not None], [*scenes, *texts], reader)
 
 
 def contract_of(generator: Generator) -> LatentsContract:
@@ -116,38 +146,21 @@ def contract_of(generator: Generator) -> LatentsContract:
     )
 
 
-def choose_prompts(curated: Path, count: int, seed: int) -> list[SuitePrompt]:
-    """Up to `count` different prompts of training scenes, the tasks in turn so that each has its share.
-
-    Raises PreferenceError when there is no scene.
-    """
-    by_task: dict[str, dict[str, SuitePrompt]] = {task: {} for task in GENEVAL_TASKS}
-    for row in shuffled([row for row in kept_rows(curated, (PROMPT_SPLIT,)) if row.scene], seed):
-        prompt = suite_prompt(row, PROMPT_SPLIT)
-        if prompt is not None:
-            by_task[prompt.task].setdefault(normal(prompt.text), prompt)
-    queues = [list(found.values()) for found in by_task.values()]
-    turns = [queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue)]
-    if not turns:
-        fix = "curate composed scenes, or collect human votes"
-        raise PreferenceError(Problem("curated", f"must hold kept scenes with English captions in {PROMPT_SPLIT}", 0, fix))
-    return turns[:count]
-
-
 def sampled(
-    config: PreferencesConfig, generator: Generator, prompts: Sequence[SuitePrompt], empty: Tensor, seed: int, scorer: Scorer | None
-) -> Iterator[tuple[SuitePrompt, Tensor, list[Candidate]]]:
-    """Every prompt with its embedding [T, D] and its scored samples, several prompts in one pack."""
-    copies = config.samples_per_prompt
-    per_pack = max(1, config.batch_size // copies)
+    config: PreferencesConfig,
+    generator: Generator,
+    requests: Sequence[tuple[CheckedPrompt, Sequence[int]]],
+    empty: Tensor,
+    scorer: Scorer | None,
+) -> Iterator[tuple[CheckedPrompt, Tensor, list[Candidate]]]:
+    """Every prompt with its embedding [T, D] and its scored samples, one per seed, several prompts in one pack."""
     cells = config.resolution_px // stride(generator.vae)
-    for start in range(0, len(prompts), per_pack):
-        chunk = prompts[start : start + per_pack]
-        embeds = generator.text_encoder.encode([prompt.text for prompt in chunk])
-        seeds = [sample_seed(seed, prompt.prompt_id, copy) for prompt in chunk for copy in range(copies)]
+    for chunk in packs(requests, config.batch_size):
+        embeds = generator.text_encoder.encode([prompt.text for prompt, _ in chunk])
+        seeds = [seed for _, mine in chunk for seed in mine]
         latents = sample(
             generator.model,
-            [text for text in embeds for _ in range(copies)],
+            [text for text, (_, mine) in zip(embeds, chunk, strict=True) for _ in mine],
             [(cells, cells)] * len(seeds),
             channels=packed_channels(generator.vae),
             seeds=seeds,
@@ -158,76 +171,38 @@ def sampled(
         )
         images = np.ascontiguousarray(to_pixels(decode(generator.vae, torch.stack(latents))).numpy().transpose(0, 2, 3, 1))
         beauty = scorer.score(images) / MAX_AES_SCORE if scorer is not None else None
-        for number, (prompt, text) in enumerate(zip(chunk, embeds, strict=True)):
-            mine = range(number * copies, (number + 1) * copies)
+        places = iter(range(len(seeds)))
+        for (prompt, mine), text in zip(chunk, embeds, strict=True):
             candidates = [
-                candidate(
-                    config,
-                    latents[at],
-                    images[at],
-                    grade(images[at], prompt.said),
-                    None if beauty is None else float(beauty[at]),
-                    seeds[at],
-                )
-                for at in mine
+                candidate(config, prompt, latents[at], images[at], None if beauty is None else float(beauty[at]), seeds[at])
+                for at in islice(places, len(mine))
             ]
             yield prompt, text, candidates
 
 
-def candidate(config: PreferencesConfig, latents: Tensor, image: Pixels, graded: Grade, beauty: float | None, seed: int) -> Candidate:
+def packs(requests: Sequence[tuple[CheckedPrompt, Sequence[int]]], limit: int) -> Iterator[Sequence[tuple[CheckedPrompt, Sequence[int]]]]:
+    """Consecutive requests of at most `limit` samples together; a single one may have more."""
+    start = samples = 0
+    for place, (_, seeds) in enumerate(requests):
+        if place > start and samples + len(seeds) > limit:
+            yield requests[start:place]
+            start, samples = place, 0
+        samples += len(seeds)
+    if requests:
+        yield requests[start:]
+
+
+def candidate(
+    config: PreferencesConfig, prompt: CheckedPrompt, latents: Tensor, image: Pixels, beauty: float | None, seed: int
+) -> Candidate:
     """A sample with its total: the share of the prompt that is true, plus the weighted aesthetic score."""
-    scores = dict(graded.dimensions) | ({} if beauty is None else {AESTHETIC: beauty})
+    graded = prompt.check(image)
+    scores: Mapping[str, float] = {} if beauty is None else {AESTHETIC: beauty}
     total = graded.share + (config.aes_weight * beauty if beauty is not None else 0.0)
-    return Candidate(latents, image, scores, total, seed)
+    return Candidate(latents, image, {**graded.dimensions, **scores}, total, seed)
 
 
-def sample_seed(seed: int, prompt_id: str, copy: int) -> int:
-    """The noise of one sample."""
-    return int.from_bytes(hashlib.sha256(f"preferences/{seed}/{prompt_id}/{copy}".encode()).digest()[:7], "big")
-
-
-def rank(
-    config: PreferencesConfig, prompt: SuitePrompt, embeds: Tensor, candidates: Sequence[Candidate], ranking: Ranking, writer: LatentsWriter
-) -> None:
-    """Best against worst of one prompt; ties, hopeless prompts and non-finite samples give no pair and are counted."""
-    finite = [found for found in candidates if bool(torch.isfinite(found.latents).all())]
-    if len(finite) < 2:
-        ranking.dropped["not_finite"] += 1
-        return
-    best, worst = max(finite, key=lambda found: found.total), min(finite, key=lambda found: found.total)
-    margin = best.total - worst.total
-    if margin < config.min_margin or margin == 0:
-        ranking.dropped["tie"] += 1
-        return
-    if best.total < config.min_chosen_score:
-        ranking.dropped["best_too_poor"] += 1
-        return
-    keys = [f"{prompt.prompt_id}.{found.seed}" for found in (best, worst)]
-    caption = EncodedCaption(CAPTION_FORM, embeds.to(torch.bfloat16))
-    for key, found in zip(keys, (best, worst), strict=True):
-        writer.add(key, found.latents, [caption], category=prompt.task)
-    differences = {name: best.scores[name] - worst.scores[name] for name in best.scores if name in worst.scores}
-    ranking.pairs.append(
-        Pair(
-            pair_id=prompt.prompt_id,
-            prompt=prompt.text,
-            chosen_key=keys[0],
-            rejected_key=keys[1],
-            source="model",
-            margin=margin,
-            chosen_score=best.total,
-            rejected_score=worst.total,
-            scores=json.dumps({name: [best.scores[name], worst.scores[name]] for name in differences}),
-            dimension=max(differences, key=lambda name: differences[name]),
-        )
-    )
-    if len(ranking.shown) < config.grid_pairs:
-        ranking.shown.append((best.image, worst.image))
-
-
-def audit_metrics(audit: Audit, dropped: Counter[str]) -> dict[str, float]:
-    """Metrics of a built set, named as the run logs them."""
-    content = {name: value for name, value in asdict(audit).items() if isinstance(value, int | float)}
-    return {f"preferences/{name}": float(value) for name, value in content.items()} | {
-        f"preferences/dropped_{reason}": float(count) for reason, count in dropped.items()
-    }
+def own_seeds(config: PreferencesConfig, prompt: CheckedPrompt, seed: int) -> list[int]:
+    """The noise of the samples of a prompt nobody has voted on."""
+    names = [f"preferences/{seed}/{prompt.prompt_id}/{copy}" for copy in range(config.samples_per_prompt)]
+    return [int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big") for name in names]

@@ -24,7 +24,7 @@ from imagewright.data.latents import EncodedCaption, LatentsContract, LatentsWri
 from imagewright.data.manifest import ManifestRow
 from imagewright.data.pixels import kept_rows
 from imagewright.methods.aesthetic_run import TRAIN_SPLITS
-from imagewright.methods.preference_sampling import choose_prompts
+from imagewright.methods.preference_prompts import choose_prompts
 from imagewright.sources.ingest import ingest
 from imagewright.sources.scene_spec import HELD_OUT_COLOUR_SHAPES, SHAPES, is_combination_held_out
 

@@ -11,7 +11,7 @@ import torch
 
 from imagewright.data.latents import EncodedCaption, LatentsContract, LatentsWriter
 from imagewright.data.pair_loader import split_held_out
-from imagewright.data.preferences import Pair, PreferenceError, audit_pairs, read_pairs, write_pairs
+from imagewright.data.preferences import Pair, PreferenceError, audit_pairs, read_pairs, read_sampled_from, write_pairs
 
 CONTRACT = LatentsContract(stride=16, channels=2, text_dim=3)
 
@@ -83,6 +83,14 @@ def test_a_set_without_pairs_is_reported_and_a_file_that_is_no_table_refused(tmp
     (tmp_path / "pairs.parquet").write_bytes(b"not a table")
     with pytest.raises(PreferenceError, match="readable"):
         audit_pairs(tmp_path, 0.0)
+
+
+@pytest.mark.parametrize("content", ["no json", "[]", '"text"'])
+def test_an_audit_that_says_nothing_is_refused_and_a_missing_one_names_no_model(tmp_path: Path, content: str) -> None:
+    assert read_sampled_from(tmp_path) == ""
+    (tmp_path / "audit.json").write_text(content)
+    with pytest.raises(PreferenceError, match=r"readable audit\.json"):
+        read_sampled_from(tmp_path)
 
 
 def test_pairs_of_one_prompt_are_held_out_together() -> None:

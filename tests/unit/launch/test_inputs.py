@@ -49,7 +49,7 @@ def folder(path: Path) -> Path:
     ("name", "required", "optional"),
     [
         ("pretraining", {"latents"}, {"vae"}),
-        ("post_training", {"curated", "latents", "base", "vae", "aes"}, set()),
+        ("post_training", {"curated", "latents", "base", "vae", "aes"}, {"votes"}),
         ("distillation", {"latents", "curated", "model", "experts", "vae"}, set()),
         ("prompt_enhancer", {"curated"}, {"model", "vae", "aes"}),
         ("aesthetic_model", {"curated"}, {"votes"}),

@@ -11,9 +11,11 @@ import torch
 from pair_cases import dpo_run, pair, write_set
 
 from imagewright.data.preferences import PreferenceError
+from imagewright.methods.dpo import NotTheParentError
 from imagewright.methods.dpo_run import merge_adapter, run_dpo
 from imagewright.models.diffusers_adapter import load_transformer
 from imagewright.tracking.job_run import NullRun
+from imagewright.training.checkpoint import CheckpointError
 from imagewright.training.trainer import Trainer
 
 
@@ -89,6 +91,21 @@ def test_an_unusable_set_is_refused(tmp_path: Path) -> None:
     settings = replace(dpo_run(tmp_path), preferences=write_set(tmp_path / "equal", 2, rejected="equal"))
     with pytest.raises(PreferenceError, match="two different images"):
         run_dpo(settings, tmp_path / "out", NullRun())
+
+
+def test_pairs_of_another_models_samples_are_refused_naming_both(tmp_path: Path) -> None:
+    settings = dpo_run(tmp_path)
+    (settings.preferences / "audit.json").write_text(json.dumps({"sampled_from": "b" * 64}))
+    with pytest.raises(NotTheParentError, match=f"parent and reference, {'a' * 64}; received '{'b' * 64}'"):
+        run_dpo(settings, tmp_path / "out", NullRun())
+    (settings.preferences / "audit.json").write_text(json.dumps({"sampled_from": "a" * 64}))
+    assert run_dpo(dpo_run(tmp_path, steps=2), tmp_path / "out", NullRun()).counts["steps"] == 2
+
+
+def test_a_policy_of_another_parent_is_not_continued(tmp_path: Path) -> None:
+    run_dpo(dpo_run(tmp_path, steps=2), tmp_path / "out", NullRun())
+    with pytest.raises(CheckpointError, match=f"checkpoint.parent: must be '{'b' * 64}' as configured; received '{'a' * 64}'"):
+        run_dpo(replace(dpo_run(tmp_path, steps=2), sft_digest="b" * 64), tmp_path / "other", NullRun())
 
 
 def test_an_adapter_run_gives_plain_weights_with_the_adapter_inside(tmp_path: Path) -> None:

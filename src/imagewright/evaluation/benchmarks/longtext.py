@@ -9,8 +9,8 @@ import numpy as np
 from imagewright.evaluation.benchmarks.context import SuiteContext
 from imagewright.evaluation.benchmarks.official import longtext_prompts, read_pinned
 from imagewright.evaluation.benchmarks.suite import Suite, suite_card
-from imagewright.evaluation.judges.text import NAME, TextReader, change_unit, reader_digest, typeset
-from imagewright.evaluation.judges.trust import Trial, renamed, try_judge
+from imagewright.evaluation.judges.text import NAME, TextReader
+from imagewright.evaluation.judges.text_trial import reader_card
 from imagewright.evaluation.judges.verdicts import Prompt
 from imagewright.evaluation.results import JudgeCard
 
@@ -37,7 +37,6 @@ PARTS = {
     ),
 }
 FRAMES = {"en": "a plain poster with the text “{}”", "zh": "一张写着“{}”的海报"}
-WORDS = {"en": ("yellow", "river", "window", "paper", "summer", "twelve"), "zh": tuple("山水火木金土月星云雨")}
 
 
 def longtext_suite(context: SuiteContext) -> Suite:
@@ -73,11 +72,8 @@ def texts_of(language: str, count: int, rng: np.random.Generator) -> list[str]:
 
 
 def judge_card(context: SuiteContext, reader: TextReader) -> JudgeCard:
-    """Tries the reader on typeset texts of the size that models paint: one that cannot read them cannot judge them."""
+    """Tries the reader on texts of both languages at the size that models paint."""
     rng = context.rng(f"{SUITE} trial")
     texts = [(language, text) for language in LANGUAGES for text in texts_of(language, TRIAL_TEXTS // 2, rng)]
     prompts = [Prompt(f"trial-{i}", language, text, text) for i, (language, text) in enumerate(texts)]
-    images = np.stack([typeset(text, context.config.resolution_px) for _, text in texts])
-    changed = renamed(prompts, [change_unit(text, WORDS[language], rng) for language, text in texts])
-    trial = Trial(list(zip(images, prompts, strict=True)), changed)
-    return try_judge(NAME, reader_digest(), reader, trial, context.seed, list(context.through_vae(images)))
+    return reader_card(reader, prompts, context.config.resolution_px, context.through_vae, rng, context.seed)
