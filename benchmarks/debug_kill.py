@@ -49,13 +49,15 @@ def watch(frame):
     def run_body(self, lease=None):
         lock = os.open(FOLDER + "/" + (self.key or self.job.name) + ".lock", os.O_RDWR | os.O_CREAT)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, not inherited by processes that the body forks
         except BlockingIOError:
             say(event="second writer", job=self.job.name, key=self.key)
         say(event="start", job=self.job.name, key=self.key, threads=self.config.threads)
-        result = body(self, lease)
+        try:
+            result = body(self, lease)
+        finally:
+            os.close(lock)  # a body that was interrupted writes no more, though its process may take seconds to end
         say(event="end", job=self.job.name, key=self.key)
-        os.close(lock)
         return result
     frame.Frame.run_body = run_body
 

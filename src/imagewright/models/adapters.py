@@ -5,6 +5,7 @@ One frozen base carries any number of experts; only the active one takes part in
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ from imagewright.models.dit import ErnieImageDiT
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 WEIGHTS_FILE = "pytorch_lora_weights.safetensors"
+HEADER_START = 8
+"""A safetensors file begins with the length of its header in so many bytes (little-endian)."""
 
 
 class AdapterError(InputError):
@@ -77,13 +80,25 @@ def adapter_weights(model: nn.Module, name: str) -> dict[str, Tensor]:
 def save_adapter(model: nn.Module, name: str, folder: Path) -> None:
     """Writes `pytorch_lora_weights.safetensors` with rank and alpha in its header, as `load_lora_weights` of diffusers reads it."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = cast(Any, model).peft_config[name]
+    config = cast(Any, model).peft_config[name].to_dict()
+    # Sets are written in the order of the process's hash seed; the same adapter must give the same bytes everywhere.
+    settings = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
     cast(Any, ErnieImagePipeline).save_lora_weights(
         save_directory=str(folder),
         transformer_lora_layers=adapter_weights(model, name),
         weight_name=WEIGHTS_FILE,
-        transformer_lora_adapter_metadata=config.to_dict(),
+        transformer_lora_adapter_metadata=settings,
     )
+    sort_header(folder / WEIGHTS_FILE)
+
+
+def sort_header(path: Path) -> None:
+    """Writes the header of a safetensors file again with sorted keys: the library's order differs from process to process."""
+    content = path.read_bytes()
+    end = HEADER_START + int.from_bytes(content[:HEADER_START], "little")
+    header = json.dumps(json.loads(content[HEADER_START:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % HEADER_START)  # tensors stay aligned
+    path.write_bytes(len(header).to_bytes(HEADER_START, "little") + header + content[end:])
 
 
 def load_adapter(model: ErnieImageDiT, name: str, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from diffusers import ErnieImageTransformer2DModel
 from torch import Tensor
 
 from imagewright.config.model import ModelConfig
-from imagewright.models.adapters import AdapterError, activate, attach, base_only, load_adapter, save_adapter
+from imagewright.models.adapters import TARGETS, WEIGHTS_FILE, AdapterError, activate, attach, base_only, load_adapter, save_adapter
 from imagewright.models.diffusers_adapter import save_transformer
 from imagewright.models.dit import ErnieImageDiT
 from imagewright.models.packing import Pack, pack_samples
@@ -105,6 +106,19 @@ def test_an_expert_comes_back_from_its_folder(tmp_path: Path) -> None:
     again = make_model()
     load_adapter(again, "flat", tmp_path)
     assert torch.equal(again(pack), model(pack))
+
+
+def test_the_header_of_a_saved_expert_does_not_depend_on_the_process(tmp_path: Path) -> None:
+    """Neither on its hash seed, which orders sets, nor on the order in which the library writes: both differ from start to start."""
+    save_adapter(trained(make_model(), "flat", 2), "flat", tmp_path)
+    content = (tmp_path / WEIGHTS_FILE).read_bytes()
+    text = content[8 : 8 + int.from_bytes(content[:8], "little")]
+    header = json.loads(text)
+    assert text.rstrip() == json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    assert len(text) % 8 == 0
+    assert len(header["__metadata__"]) == 2
+    settings = json.loads(header["__metadata__"]["lora_adapter_metadata"])
+    assert settings["transformer.target_modules"] == sorted(TARGETS)
 
 
 def test_an_expert_of_another_base_is_refused(tmp_path: Path) -> None:
