@@ -1,8 +1,8 @@
 """Continuous batching: images join at any denoising step and leave when they are done, so short requests never wait for long ones.
 
 Each worker is a thread that steps a pack of its own; workers share the weights and the queue. One worker keeps a GPU busy. On a CPU, a
-worker per core draws small packs faster than one worker whose products are split over the cores. Finished images go to the decoder's
-thread (`decoding.py`).
+worker per core draws small packs faster than one worker on one core, or on all of them with every product split. Finished images go to the
+decoder's thread (`decoding.py`).
 """
 
 from __future__ import annotations
