@@ -24,18 +24,21 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
         sft: Input[Model],
         dpo: Input[Model],
         turbo: Input[Model],
+        enhancer: Input[Model],
+        aes: Input[Model],
     ) -> Artifact:
         """Scores models.
 
-        1. evaluate-models: every model given, on the same prompts and seeds
+        1. evaluate-models: every model given, on the same prompts and seeds, with and without the enhancer
         """
-        task = evaluate_models(config=config, base=base, vae=vae, curated=curated, sft=sft, dpo=dpo, turbo=turbo)
+        models = {"base": base, "sft": sft, "dpo": dpo, "turbo": turbo}
+        task = evaluate_models(config=config, vae=vae, curated=curated, enhancer=enhancer, aes=aes, **models)
         return place(task, "evaluate", placement).outputs["results"]
 
     return evaluation
 
 
 def build_by_name(placement: PlacementConfig) -> Callable[..., Any]:
-    """The pipeline on records of earlier work; models that were not made may be left out."""
-    tuned = ("sft", "dpo", "turbo")
+    """The pipeline on records of earlier work; models that were not made may be left out, and aes@champion stands in for `aes`."""
+    tuned = ("sft", "dpo", "turbo", "enhancer", "aes")
     return by_name(build(placement), placement, datasets=("curated",), models=("base", "vae", *tuned), optional=tuned)

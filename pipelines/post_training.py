@@ -67,7 +67,8 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
 
 
 def build_by_name(placement: PlacementConfig) -> Callable[..., Any]:
-    """The pipeline on records of earlier work, with people's votes on the fine-tuned model's samples where there are any."""
+    """The pipeline on records of earlier work, with people's votes on its samples where there are any, and aes@champion where no
+    aesthetic model is given."""
 
     @dsl.pipeline(name="post-training")
     def post_training(
@@ -86,4 +87,5 @@ def build_by_name(placement: PlacementConfig) -> Callable[..., Any]:
         given = {"base": base, "vae": vae, "curated": curated, "latents": latents, "aes": aes}
         return tune_and_align(placement, config, given, votes=votes)
 
-    return by_name(post_training, placement, datasets=("curated", "latents", "votes"), models=("base", "vae", "aes"), optional=("votes",))
+    datasets, models = ("curated", "latents", "votes"), ("base", "vae", "aes")
+    return by_name(post_training, placement, datasets=datasets, models=models, optional=("aes", "votes"))

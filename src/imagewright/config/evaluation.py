@@ -96,6 +96,8 @@ class EvaluationConfig(Section):
     """Answers of people for the suite human."""
     enhanced_prompts_per_task: int = Field(default=0, ge=0)
     """Prompts of each task and split that the rows with enhancer are asked; 0 asks all. Expanding a prompt costs more than a picture."""
+    enhanced_suite_prompts: int = Field(default=0, ge=0)
+    """The same for each task of the further suites."""
     enhancer_max_tokens: int = Field(default=256, ge=8, le=8192)
     """Tokens an expanded prompt may have."""
     enhancer_batch_size: int = Field(default=16, ge=1, le=4096)

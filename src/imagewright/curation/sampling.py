@@ -8,6 +8,7 @@ of as many draws as there are kept training samples.
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,9 +44,19 @@ def weigh(source: Path, destination: Path, section: SamplingConfig, seed: int, *
     """Copies a manifest with `sampling_weight` filled in; returns the histogram by category.
 
     Kept training rows share one epoch; every other row gets 0. A weight depends on its row and on statistics of its category, so the
-    pool is only ever streamed. One thread and statistics rounded to nine digits make the weights the same on every machine.
+    pool is only ever streamed. One thread and statistics rounded to nine digits make the weights the same on every machine. What does not
+    fit into memory is spilled beside the destination.
     """
-    connection = duckdb.connect(config={"threads": threads, "memory_limit": MEMORY_LIMIT})
+    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".spill-") as spill:
+        config = {"threads": threads, "memory_limit": MEMORY_LIMIT, "temp_directory": spill}
+        with duckdb.connect(config=config) as connection:
+            return weigh_pool(connection, source, destination, section, seed)
+
+
+def weigh_pool(
+    connection: duckdb.DuckDBPyConnection, source: Path, destination: Path, section: SamplingConfig, seed: int
+) -> list[CategoryShare]:
+    """The same on an open connection."""
     connection.read_parquet(str(source)).create_view("pool")
     look = look_expression([row[0] for row in connection.execute("DESCRIBE pool").fetchall()])
     connection.execute(f"CREATE VIEW looked AS SELECT *, {look} AS look, drop_reason = '' AND split = 'train' AS is_drawn FROM pool")  # noqa: S608 - fixed text

@@ -12,7 +12,7 @@ from imagewright.config.alignment import AlignmentConfig
 from imagewright.data.pixels import load_pixels
 from imagewright.evaluation.capability_drift import ArmModel, DriftPrompt, drift_prompts
 from imagewright.evaluation.generation import GenerationCache, Pixels, SamplerSettings, generate, load_generator
-from imagewright.evaluation.runner import image_seed
+from imagewright.evaluation.painting import image_seed
 from imagewright.evaluation.scene_judge import judge, objects_of_scene, prompt_from_scene
 from imagewright.evaluation.scene_network import SceneNetwork, train_network, truths
 from imagewright.evaluation.statistics import Interval, bootstrap

@@ -20,7 +20,7 @@ from imagewright.data.pixels import kept_rows
 from imagewright.errors import InputError, Problem
 from imagewright.evaluation.formulas import GENEVAL_TASKS
 from imagewright.evaluation.generation import GenerationCache, Pixels, SamplerSettings, generate, load_generator
-from imagewright.evaluation.runner import image_seed
+from imagewright.evaluation.painting import image_seed
 from imagewright.evaluation.scene_judge import ScenePrompt, judge, prompt_from_scene
 from imagewright.evaluation.statistics import Interval, bootstrap, resampled_means
 from imagewright.evaluation.suites import SPLITS, normal, shuffled

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from imagewright.evaluation.results import ModelResult
-from imagewright.evaluation.statistics import compare_paired
+from imagewright.evaluation.statistics import PairedComparison, compare_paired
 
 
 def enhancer_metrics(rows: Sequence[ModelResult]) -> dict[str, float]:
-    """`eval/enhancer_<lineage>/...`: rates, and the enhanced less the plain score on prompts both were asked, with intervals."""
+    """`eval/enhancer_<lineage>/...`: rates, and `gain` and `<suite>_gain`, enhanced less plain score on prompts both were asked."""
     metrics: dict[str, float] = {}
     plain = {row.lineage: row for row in rows if not row.enhancer}
     for row in rows:
@@ -18,11 +18,18 @@ def enhancer_metrics(rows: Sequence[ModelResult]) -> dict[str, float]:
         prefix = f"eval/enhancer_{row.lineage}"
         metrics[f"{prefix}/fallbacks"] = row.enhancer_fallbacks
         metrics |= {f"{prefix}/{name}": value for name, value in row.enhancer_rates.items()}
-        without = plain.get(row.lineage)
-        if without is not None and without.per_prompt.keys() & row.per_prompt.keys():
-            gain = compare_paired(row.per_prompt, without.per_prompt).difference
-            metrics |= {f"{prefix}/gain": gain.value, f"{prefix}/gain_low": gain.low, f"{prefix}/gain_high": gain.high}
+        for suite, pair in enhancer_gains(plain.get(row.lineage), row).items():
+            name = f"{prefix}/{suite}_gain" if suite else f"{prefix}/gain"
+            metrics |= {name: pair.difference.value, f"{name}_low": pair.difference.low, f"{name}_high": pair.difference.high}
     return metrics
+
+
+def enhancer_gains(plain: ModelResult | None, enhanced: ModelResult) -> dict[str, PairedComparison]:
+    """Enhanced against plain on the prompts both were asked, by further suite; the composed scenes under an empty name."""
+    if plain is None:
+        return {}
+    before, after = {"": plain.per_prompt, **plain.further}, {"": enhanced.per_prompt, **enhanced.further}
+    return {suite: compare_paired(after[suite], before[suite]) for suite in before if before[suite].keys() & after.get(suite, {}).keys()}
 
 
 def enhancer_note(rows: Sequence[ModelResult]) -> str:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from imagewright.evaluation.enhancer_rows import enhancer_note
+from imagewright.evaluation.enhancer_rows import enhancer_gains, enhancer_note
 from imagewright.evaluation.grid import GAP_PX, cell_size
 from imagewright.evaluation.page import name_of, render_page, seconds, size
 from imagewright.evaluation.results import ModelResult, Results
@@ -119,15 +119,18 @@ def tiles(data: ReportData) -> list[dict[str, str]]:
 
 
 def comparisons(rows: Sequence[ModelResult]) -> dict[str, PairedComparison]:
-    """Each stage against the one before it, then every enhanced row against the same model without enhancer."""
+    """Each stage against the one before it, then every enhanced row against the same model without enhancer, suite by suite."""
     plain = [row for row in rows if not row.enhancer]
-    pairs = list(pairwise(plain))
-    pairs += [(row, other) for row in plain for other in rows if other.enhancer and other.lineage == row.lineage]
-    return {
+    found = {
         f"{name_of(after)} against {name_of(before)}": compare_paired(after.per_prompt, before.per_prompt)
-        for before, after in pairs
+        for before, after in pairwise(plain)
         if after.per_prompt.keys() & before.per_prompt.keys()
     }
+    for row in plain:
+        for other in (other for other in rows if other.enhancer and other.lineage == row.lineage):
+            for suite, pair in enhancer_gains(row, other).items():
+                found[f"{name_of(other)} against {name_of(row)}" + (f", {suite}" if suite else "")] = pair
+    return found
 
 
 def funnel_rows(records: Sequence[Record]) -> tuple[list[dict[str, Any]], str]:

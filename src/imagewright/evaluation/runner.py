@@ -16,20 +16,21 @@ from imagewright.data.pixels import PixelSet, load_pixels
 from imagewright.evaluation import palette, scene_judge
 from imagewright.evaluation.benchmarks.all_suites import make_suites
 from imagewright.evaluation.benchmarks.context import SuiteContext
-from imagewright.evaluation.benchmarks.human import Answers, human_scores, read_answers
-from imagewright.evaluation.benchmarks.suite import Suite, judge_suite, score_suite
+from imagewright.evaluation.benchmarks.human import read_answers
+from imagewright.evaluation.benchmarks.suite import Suite
 from imagewright.evaluation.calibration import calibrate, require_trustworthy
 from imagewright.evaluation.distribution import DISTANCE, distribution_measure
 from imagewright.evaluation.distribution import SUITE as DISTRIBUTION
 from imagewright.evaluation.enhancement import Enhancement, EnhancerInput, enhance_prompts
 from imagewright.evaluation.enhancer_rows import enhancer_metrics
-from imagewright.evaluation.generation import GenerationCache, Generator, SamplerSettings, generate, load_generator
+from imagewright.evaluation.generation import GenerationCache, Generator, load_generator
 from imagewright.evaluation.grid import write_grid
-from imagewright.evaluation.page import name_of
+from imagewright.evaluation.painting import Easel, paint_prompts, settings_of
 from imagewright.evaluation.results import JudgeCard, ModelResult, Results, Score, write_results
 from imagewright.evaluation.scene_judge import judge
 from imagewright.evaluation.score_table import TOTALS
 from imagewright.evaluation.statistics import bootstrap, bootstrap_groups
+from imagewright.evaluation.suite_rows import add_suites, enhanced_suites, first_of_each
 from imagewright.evaluation.suites import SPLITS, SUITE, SuitePrompt, scene_suite
 from imagewright.evaluation.vae_quality import as_images, as_tensor
 from imagewright.models.text_encoder import TextEncoder
@@ -51,14 +52,12 @@ class EvaluatedModel:
 
 
 @dataclass(frozen=True)
-class Easel:
-    """What every model is painted with."""
+class Way:
+    """One of the two ways every model is asked: prompts as they are, or expanded; the expanded ones are among the plain ones."""
 
-    config: EvaluationConfig
-    vae: Autoencoder
-    text_encoder: TextEncoder
-    cache: GenerationCache
-    seed: int
+    prompts: list[SuitePrompt]
+    suites: list[Suite]
+    enhancement: Enhancement | None = None
 
 
 def evaluate(
@@ -74,30 +73,30 @@ def evaluate(
     enhancer: EnhancerInput | None = None,
     aes: Path | None = None,
 ) -> Results:
-    """Writes results.json and the grid; given an enhancer, every model has two rows. A further suite with a refused judge has no scores.
-    Raises JudgeRefusedError or LeakError before anything is painted."""
+    """Writes results.json and the grid; given an enhancer, every model has two rows, of the same suites and measures. Distributions are
+    measured on the prompts that both were asked. A further suite with a refused judge has no scores.
+
+    Raises JudgeRefusedError or LeakError before anything is painted.
+    """
     vae = load_vae(vae_folder)
     scenes = held_out_scenes(config, curated, seed)
     card = judge_card(scenes, vae, config.batch_size)
     prompts = scene_suite(curated, config.prompts_per_task, seed)
     suites = make_suites(SuiteContext(config, curated, scenes, vae, seed, aes))
     forms = read_answers(config.human) if config.human is not None else {}
-    asked = enhanced_prompts(prompts, config.enhanced_prompts_per_task)
-    enhancement = enhance_prompts(enhancer, [prompt.text for prompt in asked], text_encoder, config) if enhancer else None
+    ways = ways_of(config, prompts, suites, enhancer, text_encoder)
+    asked = ways[-1].prompts
     measure = distribution_measure(config, scenes.images)
     easel = Easel(config, vae, text_encoder, cache, seed)
-    shown = choose_shown(asked if enhancement else prompts, config.grid_prompts)
+    shown = choose_shown(asked, config.grid_prompts)
     rows, columns = [], []
     for model in models:
         generator = load_generator(model.payload, model.weights_digest, vae, text_encoder, config.batch_size)
-        images, plain = evaluate_model(easel, model, generator, prompts)
-        plain = plain.model_copy(update={"scores": [*plain.scores, *measure(images)]})
-        rows.append(add_suites(easel, model, generator, plain, suites, forms))
-        columns.append([images[at(prompts, prompt) * config.images_per_prompt] for prompt in shown])
-        if enhancement is not None:
-            images, enhanced = evaluate_model(easel, model, generator, asked, enhancement)
-            rows.append(with_forms(enhanced, forms, config))
-            columns.append([images[at(asked, prompt) * config.images_per_prompt] for prompt in shown])
+        for way in ways:
+            images, row = evaluate_model(easel, model, generator, way.prompts, way.enhancement)
+            row = row.model_copy(update={"scores": [*row.scores, *measure(images[places(way.prompts, asked, config)])]})
+            rows.append(add_suites(easel, generator, row, way.suites, forms, way.enhancement))
+            columns.append(list(images[places(way.prompts, shown, config)[:: config.images_per_prompt]]))
     write_grid(columns, output / GRID_NAME)
     results = Results(
         judge=card,
@@ -124,20 +123,23 @@ def texts_of(prompts: Sequence[SuitePrompt]) -> dict[str, str]:
     return {prompt.prompt_id: prompt.text for prompt in prompts}
 
 
-def enhanced_prompts(prompts: Sequence[SuitePrompt], per_task: int) -> list[SuitePrompt]:
-    """The prompts of the rows with enhancer: the first per_task of every split and task; all when it is 0."""
-    taken: Counter[tuple[str, str]] = Counter()
-    found = []
-    for prompt in prompts:
-        taken[prompt.split, prompt.task] += 1
-        if not per_task or taken[prompt.split, prompt.task] <= per_task:
-            found.append(prompt)
-    return found
+def ways_of(
+    config: EvaluationConfig, prompts: list[SuitePrompt], suites: list[Suite], enhancer: EnhancerInput | None, encoder: TextEncoder
+) -> list[Way]:
+    """Every prompt as it is; given an enhancer, then the configured share of them expanded."""
+    plain = Way(prompts, suites)
+    if enhancer is None:
+        return [plain]
+    asked = first_of_each(prompts, config.enhanced_prompts_per_task)
+    asked_suites = enhanced_suites(suites, config.enhanced_suite_prompts)
+    texts = [prompt.text for prompt in asked] + [prompt.text for suite in asked_suites for prompt in suite.prompts]
+    return [plain, Way(asked, asked_suites, enhance_prompts(enhancer, texts, encoder, config))]
 
 
-def at(prompts: Sequence[SuitePrompt], prompt: SuitePrompt) -> int:
-    """Position of a prompt."""
-    return [other.prompt_id for other in prompts].index(prompt.prompt_id)
+def places(prompts: Sequence[SuitePrompt], wanted: Sequence[SuitePrompt], config: EvaluationConfig) -> list[int]:
+    """Where the images of the wanted prompts lie among those of all prompts, in the wanted order."""
+    at = {prompt.prompt_id: index * config.images_per_prompt for index, prompt in enumerate(prompts)}
+    return [at[prompt.prompt_id] + copy for prompt in wanted for copy in range(config.images_per_prompt)]
 
 
 def judge_card(scenes: PixelSet, vae: Autoencoder, batch_size: int) -> JudgeCard:
@@ -158,23 +160,6 @@ def judge_card(scenes: PixelSet, vae: Autoencoder, batch_size: int) -> JudgeCard
         ceiling_through_vae_by_task=through.ceiling_by_task,
         confusion=direct.confusion,
     )
-
-
-def settings_of(config: EvaluationConfig, lineage: str) -> SamplerSettings:
-    """Sampler of a lineage: turbo has few steps and its guidance inside."""
-    steps, guidance = (config.turbo_steps, config.turbo_guidance_scale) if lineage == "turbo" else (config.num_steps, config.guidance_scale)
-    return SamplerSettings(steps, guidance, config.shift, config.resolution_px)
-
-
-def paint_prompts(
-    easel: Easel, lineage: str, generator: Generator, prompts: Sequence[tuple[str, str]], enhancement: Enhancement | None = None
-) -> tuple[NDArray[np.uint8], float]:
-    """Images [P * images_per_prompt, H, W, 3] of (prompt id, text) in their order, and the seconds each new one cost."""
-    copies, identity = easel.config.images_per_prompt, enhancement.identity if enhancement else ""
-    requests = [(text, image_seed(easel.seed, key, copy)) for key, text in prompts for copy in range(copies)]
-    settings = settings_of(easel.config, lineage)
-    painted, seconds = generate(generator, requests, settings, easel.cache, enhance=enhancement, enhancer=identity)
-    return np.stack(painted), seconds
 
 
 def evaluate_model(
@@ -211,36 +196,6 @@ def evaluate_model(
     return images, row
 
 
-def add_suites(
-    easel: Easel, model: EvaluatedModel, generator: Generator, row: ModelResult, suites: Sequence[Suite], forms: Answers
-) -> ModelResult:
-    """The row with the scores of the further suites; failed verdicts are counted beside them."""
-    copies, resamples = easel.config.images_per_prompt, easel.config.bootstrap_resamples
-    scores, further, failed = list(row.scores), dict(row.further), dict(row.failed_verdicts)
-    for suite in suites:
-        prompts = suite.judged_prompts()
-        if not prompts:
-            continue
-        images, _ = paint_prompts(easel, model.lineage, generator, [(p.prompt_id, p.text) for p in prompts])
-        verdicts = judge_suite(suite, images, copies)
-        scores += score_suite(suite, verdicts, copies, resamples)
-        further[suite.name] = verdicts.per_prompt
-        failed |= {suite.name: verdicts.failed()} if verdicts.failed() else {}
-    found = row.model_copy(update={"scores": scores, "further": further, "failed_verdicts": failed})
-    return with_forms(found, forms, easel.config)
-
-
-def with_forms(row: ModelResult, forms: Answers, config: EvaluationConfig) -> ModelResult:
-    """The row with people's answers about the model, which they knew only by its pictures."""
-    given = forms.get(name_of(row))
-    return row.model_copy(update={"scores": [*row.scores, *human_scores(given, config.bootstrap_resamples)]}) if given else row
-
-
-def image_seed(seed: int, prompt_id: str, copy: int) -> int:
-    """The noise of one image: the same for every model."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{prompt_id}/{copy}".encode()).digest()[:7], "big")
-
-
 def score_prompts(prompts: Sequence[SuitePrompt], per_prompt: Mapping[str, float], config: EvaluationConfig) -> list[Score]:
     """Scores of every split: each task, and overall as the unweighted mean of its tasks."""
     groups: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -267,17 +222,19 @@ def choose_shown(prompts: Sequence[SuitePrompt], count: int) -> list[SuitePrompt
 
 
 def metrics_of(results: Results) -> dict[str, float]:
-    """Headline metrics: `eval/<suite>/<task>` of the furthest stage (seen prompts), `..._compositional`, and the overall of every stage."""
+    """Headline metrics: `eval/<suite>/<task>` of the furthest stage (seen prompts), `..._compositional`, and of every row the
+    overall, or the one task a suite has."""
     metrics: dict[str, float] = {}
     for row in results.models:
         name = row.lineage + ("_enhanced" if row.enhancer else "")
+        tasks = Counter((score.suite, score.split) for score in row.scores)
         for score in row.scores:
             suite = score.suite if score.split in ("", "seen") else f"{score.suite}_{score.split}"
             headline = row is furthest(results)
             metrics |= {f"eval/{suite}/{score.task}": score.value} if headline else {}
             if headline and score.task in TOTALS:
                 metrics |= {f"eval/{suite}/{score.task}_low": score.low, f"eval/{suite}/{score.task}_high": score.high}
-            every = score.task in TOTALS or score.suite in (DISTRIBUTION, DISTANCE)
+            every = score.task in TOTALS or score.suite in (DISTRIBUTION, DISTANCE) or tasks[score.suite, score.split] == 1
             metrics |= {f"eval/{suite}_{name}/{score.task}": score.value} if every else {}
     metrics |= enhancer_metrics(results.models)
     assert results.judge.ceiling_through_vae is not None, "the scene judge is tried through the autoencoder"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from imagewright.errors import InputError, Problem
+from imagewright.jobs.champions import aes_champion
 from imagewright.jobs.job import Job, JobContext, Outcome
 
 JOB = Job(
@@ -12,6 +13,7 @@ JOB = Job(
     dataset="preferences",
     inputs=("sft", "vae", "curated"),
     optional_inputs=("aes", "aes_evidence", "votes"),
+    implied=aes_champion(lambda config: config.preferences.aes_weight > 0),
     sections=("preferences", "text_encoder"),
 )
 
@@ -20,13 +22,13 @@ def run(context: JobContext) -> Outcome:
     """Samples every prompt several times, ranks, pairs best with worst, and audits the set.
 
     `votes`: an export (`imagewright annotate export`) of the project that an earlier build wrote into `votes/`; what people say of a
-    prompt's samples replaces what was measured. Raises InputError when the aesthetic model has a weight and is missing, or may not rank
-    these samples, and for votes on other samples.
+    prompt's samples replaces what was measured. `aes`: the champion when none is given. Raises InputError when the aesthetic model has a
+    weight and is missing, or may not rank these samples, and for votes on other samples.
     """
     config = context.config.preferences
     missing = [name for name in ("aes", "aes_evidence") if config.aes_weight > 0 and name not in context.inputs]
     if missing:
-        fix = "give the aesthetic model and what evaluate-aesthetic says of it, or set the weight to 0"
+        fix = "give or promote an aesthetic model, give what evaluate-aesthetic says of it, or set the weight to 0"
         raise InputError(
             Problem("preferences.aes_weight", f"needs the inputs aes and aes_evidence; missing {missing}", config.aes_weight, fix)
         )

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from imagewright.jobs.champions import aes_champion
 from imagewright.jobs.job import Job, JobContext, Outcome
 
 if TYPE_CHECKING:
-    from imagewright.config import Config
     from imagewright.curation.look import AestheticPayload
-    from imagewright.storage import Store
-    from imagewright.storage.records import Record
-
-
-def aesthetic_champion(config: Config, store: Store) -> Mapping[str, Record]:
-    """The registered aesthetic model as the input `aes`, where the mix asks for it and one was promoted."""
-    from imagewright.tracking.promotion_log import champion_record
-
-    champion = champion_record(store, "aes") if config.curation.sampling.look == "champion" else None
-    return {} if champion is None else {"aes": champion}
 
 
 JOB = Job(
@@ -27,7 +16,7 @@ JOB = Job(
     stage="curate",
     inputs=("raw",),
     optional_inputs=("earlier", "aes"),
-    implied=aesthetic_champion,
+    implied=aes_champion(lambda config: config.curation.sampling.look == "champion"),
     sections=("curation",),
     kind="dataset",
     dataset="curated",

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import os
 
+from imagewright.errors import InputError, Problem
+from imagewright.jobs.champions import aes_champion
 from imagewright.jobs.job import Job, JobContext, Outcome
 
 JOB = Job(
     name="evaluate-aesthetic",
     stage="aes",
     kind="results",
-    inputs=("aes", "sft", "vae", "curated"),
-    optional_inputs=("base",),
+    inputs=("sft", "vae", "curated"),
+    optional_inputs=("aes", "base"),
+    implied=aes_champion(lambda config: True),
     sections=("aes", "preferences", "text_encoder"),
 )
 
 
 def run(context: JobContext) -> Outcome:
-    """Measures agreement with exact shape integrity, and registers the model `aes` with it where there is a tracking server."""
+    """Measures agreement with exact shape integrity, and registers the model `aes` with it where there is a tracking server.
+
+    `aes`: the champion when none is given. Raises InputError when there is neither.
+    """
+    if "aes" not in context.inputs:
+        text = "was not given, and no aesthetic model was promoted"
+        raise InputError(Problem("input aes", text, None, "give one, or imagewright promote aes@N"))
     from imagewright.evaluation.generation import load_generator
     from imagewright.methods.aesthetic_evidence import EvidenceRun, baseline_of, measure_evidence, metrics_of
     from imagewright.models.aesthetic import load_scorer

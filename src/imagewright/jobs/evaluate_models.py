@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
+from imagewright.jobs.champions import aes_champion
 from imagewright.jobs.job import Job, JobContext, Outcome
 
-if TYPE_CHECKING:
-    from imagewright.config import Config
-    from imagewright.storage import Store
-    from imagewright.storage.records import Record
-
 LINEAGE = ("base", "sft", "dpo", "turbo")
-
-
-def aesthetic_champion(config: Config, store: Store) -> Mapping[str, Record]:
-    """The registered aesthetic model as the input `aes`, where its suite is asked for and one was promoted."""
-    from imagewright.tracking.promotion_log import champion_record
-
-    champion = champion_record(store, "aes") if "aes" in config.evaluation.suites else None
-    return {} if champion is None else {"aes": champion}
 
 
 JOB = Job(
@@ -29,7 +14,7 @@ JOB = Job(
     kind="results",
     inputs=("base", "vae", "curated"),
     optional_inputs=("sft", "dpo", "turbo", "enhancer", "aes"),
-    implied=aesthetic_champion,
+    implied=aes_champion(lambda config: "aes" in config.evaluation.suites),
     sections=("evaluation", "text_encoder"),
 )
 

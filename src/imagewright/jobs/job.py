@@ -32,6 +32,7 @@ FRAME_MODULES = frozenset(
     {
         "action",
         "action_entry",
+        "champions",
         "code_digest",
         "component",
         "dataset_revision",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from imagewright.jobs.curate_manifest import aesthetic_champion, scorer_of
+from imagewright.jobs.curate_manifest import JOB as CURATE
+from imagewright.jobs.curate_manifest import scorer_of
 from imagewright.jobs.job import Job, JobContext, Outcome
 
 JOB = Job(
@@ -13,7 +14,7 @@ JOB = Job(
     stage="curate",
     inputs=("raw",),
     optional_inputs=("aes",),
-    implied=aesthetic_champion,
+    implied=CURATE.implied,
     sections=("curation",),
     kind="none",
     keyed=False,

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from imagewright.config.curation import SamplingConfig
+from imagewright.curation import sampling
 from imagewright.curation.sampling import weigh
 from imagewright.data.manifest import ManifestRow, read_manifest, rows_to_table, write_manifest
 
@@ -25,6 +26,32 @@ def pool(path: Path, sizes: dict[str, int], looks: dict[str, list[float]] | None
     scores = [look for name, size in sizes.items() for look in (looks or {}).get(name, [0.5] * size)]
     write_manifest(path, rows_to_table(rows).append_column("score_aesthetic", pa.array(scores, pa.float32())))
     return path
+
+
+def test_what_does_not_fit_into_memory_is_spilled_beside_the_destination(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "in.parquet"
+    count = 400_000
+    names = pa.array([f"category-{i}" for i in range(count)])
+    pq.write_table(
+        pa.table(
+            {
+                "sample_key": names,
+                "category": names,
+                "split": pa.array(["train"] * count),
+                "drop_reason": pa.array([""] * count),
+                "score_aesthetic": pa.array(np.linspace(0, 1, count, dtype=np.float32)),
+                "sampling_weight": pa.array(np.ones(count, dtype=np.float32)),
+            }
+        ),
+        source,
+    )
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / ".tmp").touch()  # where DuckDB would spill by itself: a folder cannot be made there
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setattr(sampling, "MEMORY_LIMIT", "100MB")
+    weigh(source, tmp_path / "out.parquet", PLAIN, 0)
+    assert sum(weights(tmp_path / "out.parquet").values()) == pytest.approx(count, rel=1e-4)
+    assert {path.name for path in tmp_path.iterdir()} == {"in.parquet", "out.parquet", "elsewhere"}
 
 
 def weights(path: Path) -> dict[str, float]:

@@ -19,8 +19,9 @@ from imagewright.data.pixels import kept_rows
 from imagewright.errors import InputError
 from imagewright.evaluation.enhancement import EnhancerInput
 from imagewright.evaluation.generation import StoreCache, cache_key, load_generator, read_png, write_png
+from imagewright.evaluation.painting import settings_of
 from imagewright.evaluation.results import Results, ResultsError, read_results
-from imagewright.evaluation.runner import EvaluatedModel, evaluate, furthest, metrics_of, settings_of
+from imagewright.evaluation.runner import EvaluatedModel, evaluate, furthest, metrics_of
 from imagewright.evaluation.suites import LeakError, refuse_leaks, scene_suite
 from imagewright.models.diffusers_adapter import save_transformer
 from imagewright.models.dit import ErnieImageDiT
@@ -130,7 +131,8 @@ def test_headline_metrics_are_those_of_the_furthest_stage(results: tuple[Results
 def test_rows_with_enhancer_and_further_suites_stand_beside_the_plain_ones(payloads: Path, curated: Path, tmp_path: Path) -> None:
     save_language_model(load_language_model(EnhancerConfig(max_new_tokens=8)), tmp_path / "enhancer")
     (tmp_path / "out").mkdir()
-    more = {"suites": ("dpg",), "suite_prompts": 2, "distribution_images": 6, "enhanced_prompts_per_task": 1, "enhancer_max_tokens": 8}
+    more = {"suites": ("dpg",), "suite_prompts": 3, "distribution_images": 6, "enhancer_max_tokens": 8}
+    more |= {"enhanced_prompts_per_task": 1, "enhanced_suite_prompts": 2}
     found = evaluate(
         CONFIG.model_copy(update=more),
         [EvaluatedModel("base", payloads / "base", "a" * 64), EvaluatedModel("turbo", payloads / "turbo", "b" * 64)],
@@ -148,7 +150,15 @@ def test_rows_with_enhancer_and_further_suites_stand_beside_the_plain_ones(paylo
     assert enhanced.enhancer_fallbacks == 1.0  # random weights write nothing that keeps a prompt
     assert furthest(found) is found.models[2]
     assert "eval/geneval_turbo_enhanced/overall" in metrics_of(found)
-    assert len(plain.further["dpg"]) == 2
+    assert (len(plain.further["dpg"]), len(enhanced.further["dpg"])) == (3, 2)
+    assert enhanced.further["dpg"].keys() < plain.further["dpg"].keys()
+    assert enhanced.enhancer_rates["num_prompts"] == len(enhanced.per_prompt) + 2
+    assert {(score.suite, score.split, score.task) for score in plain.scores} == {(s.suite, s.split, s.task) for s in enhanced.scores}
+    # Every expansion was refused, so both rows painted the same prompts with the same noise.
+    assert enhanced.per_prompt.items() <= plain.per_prompt.items()
+    assert enhanced.further["dpg"].items() <= plain.further["dpg"].items()
+    assert [s for s in enhanced.scores if s.suite.startswith("dist")] == [s for s in plain.scores if s.suite.startswith("dist")]
+    assert {"eval/enhancer_base/gain", "eval/enhancer_base/dpg_gain", "eval/dpg_turbo_enhanced/dense"} <= metrics_of(found).keys()
     assert found.suites[0].judges[0].refused == ""
     assert {"eval/dpg/dense", "eval/distance_base/fd_EffLite3", "eval/distribution/recall_EffLite3"} <= metrics_of(found).keys()
     distance = next(score for score in plain.scores if score.suite == "distance")

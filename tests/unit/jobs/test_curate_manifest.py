@@ -6,24 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from fixtures.promoted_scorer import promote_scorer
 
-from imagewright.annotation.simulated import ORIGIN
 from imagewright.config import Config
-from imagewright.config.aes import AesConfig
 from imagewright.config.curation import CurationConfig, SamplingConfig, TaxonomyConfig
 from imagewright.config.data import DataConfig, ScenesConfig
 from imagewright.data.buckets import Bucket, fit_to_bucket
 from imagewright.data.images import decode_rgb
 from imagewright.data.manifest import read_manifest
 from imagewright.data.shards import SHARDS_FOLDER, ShardReader
-from imagewright.jobs.curate_manifest import aesthetic_champion
+from imagewright.jobs.curate_manifest import JOB
 from imagewright.jobs.frame import JobResult, run_job
-from imagewright.models.aesthetic import AES_FOLDER, AestheticScorer, Calibration, build_network, load_scorer, save_scorer
+from imagewright.models.aesthetic import load_scorer
 from imagewright.sources.ingest import ingest
-from imagewright.storage import Store, open_store
+from imagewright.storage import open_store
 from imagewright.storage.records import Record
-from imagewright.tracking.promotion_log import PromotionEntry, PromotionLog, champion_record
+from imagewright.tracking.promotion_log import champion_record
 
 
 class Bench:
@@ -51,18 +49,6 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-def promote(store: Store, folder: Path, number: int, seed: int) -> str:
-    """Saves a small scorer with weights of its own and writes it into the promotion log; returns its digest."""
-    torch.manual_seed(seed)
-    config = AesConfig(channels=(4,), members=1, side_px=16)
-    save_scorer(AestheticScorer(build_network(config), config, Calibration(), ORIGIN), folder / AES_FOLDER)
-    digest = store.put_folder(folder)
-    given = {"id": f"{number}", "model": "aes", "number": number, "action": "promote", "version": number, "digest": digest}
-    given |= {"against_number": number - 1, "against_version": number - 1, "against_digest": "", "created_at": "2026-01-01"}
-    assert PromotionLog(store, "aes").append(PromotionEntry.model_validate(given))
-    return digest
-
-
 def test_without_a_champion_the_mix_is_weighed_by_the_statistic_and_the_card_says_so(bench: Bench) -> None:
     assert champion_record(bench.store, "aes") is None
     record = bench.curate().record
@@ -74,7 +60,7 @@ def test_without_a_champion_the_mix_is_weighed_by_the_statistic_and_the_card_say
 
 def test_a_promoted_model_weighs_the_mix_and_is_part_of_key_record_and_card(bench: Bench, tmp_path: Path) -> None:
     before = bench.curate()
-    digest = promote(bench.store, tmp_path / "first", 1, seed=0)
+    digest = promote_scorer(bench.store, tmp_path / "first", 1, seed=0)
     after = bench.curate()
     assert not after.cached and after.record.action_key != before.record.action_key
     assert after.record.inputs["aes"] == digest
@@ -93,17 +79,18 @@ def test_a_promoted_model_weighs_the_mix_and_is_part_of_key_record_and_card(benc
 
 
 def test_the_same_champion_is_found_again_and_another_one_is_not(bench: Bench, tmp_path: Path) -> None:
-    promote(bench.store, tmp_path / "first", 1, seed=0)
+    promote_scorer(bench.store, tmp_path / "first", 1, seed=0)
     bench.curate()
     assert bench.curate().cached
-    second = promote(bench.store, tmp_path / "second", 2, seed=1)
+    second = promote_scorer(bench.store, tmp_path / "second", 2, seed=1)
     again = bench.curate()
     assert not again.cached and again.record.inputs["aes"] == second
 
 
 def test_a_recipe_can_ask_for_the_statistic_whoever_is_champion(tmp_path: Path) -> None:
     store = open_store(f"file://{tmp_path}/store")
-    digest = promote(store, tmp_path / "first", 1, seed=0)
-    assert aesthetic_champion(Config(), store)["aes"].digest == digest
+    digest = promote_scorer(store, tmp_path / "first", 1, seed=0)
+    assert JOB.implied is not None
+    assert JOB.implied(Config(), store)["aes"].digest == digest
     asked = Config(curation=CurationConfig(sampling=SamplingConfig(look="statistic")))
-    assert aesthetic_champion(asked, store) == {}
+    assert JOB.implied(asked, store) == {}
