@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from imagewright.config.base import Section
 
-SuiteName = Literal["geneval_coco", "longtext", "oneig", "dpg", "aes", "human"]
+SuiteName = Literal["geneval_coco", "longtext", "oneig", "dpg", "aes", "domains", "human"]
 
 
 class BenchmarkFile(Section):
@@ -92,6 +92,8 @@ class EvaluationConfig(Section):
     """Prompt files of benchmarks the user has; they replace the suite's own prompts, after a check against the training captions."""
     question_judge: QuestionJudgeConfig = QuestionJudgeConfig()
     """Who answers the questions of dpg and oneig."""
+    domains: tuple[str, ...] = ()
+    """Domains of the suite domains, by packaged name or path; only those of composed scenes can be judged."""
     human: HumanFormsConfig | None = None
     """Answers of people for the suite human."""
     enhanced_prompts_per_task: int = Field(default=0, ge=0)
@@ -110,6 +112,8 @@ class EvaluationConfig(Section):
             raise ValueError("suites names one twice")
         if ("human" in self.suites) != (self.human is not None):
             raise ValueError("the suite human and the section human belong together")
+        if ("domains" in self.suites) != bool(self.domains):
+            raise ValueError("the suite domains and the list domains belong together")
         if self.detector_trial is not None and "geneval_coco" not in self.suites:
             raise ValueError("detector_trial is given for the suite geneval_coco, which suites does not name")
         if unused := sorted(set(self.benchmarks) - set(self.suites)):

@@ -47,10 +47,11 @@ def weigh(source: Path, destination: Path, section: SamplingConfig, seed: int, *
     pool is only ever streamed. One thread and statistics rounded to nine digits make the weights the same on every machine. What does not
     fit into memory is spilled beside the destination.
     """
-    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".spill-") as spill:
-        config = {"threads": threads, "memory_limit": MEMORY_LIMIT, "temp_directory": spill}
-        with duckdb.connect(config=config) as connection:
-            return weigh_pool(connection, source, destination, section, seed)
+    with (
+        tempfile.TemporaryDirectory(dir=destination.parent, prefix=".spill-") as spill,
+        duckdb.connect(config={"threads": threads, "memory_limit": MEMORY_LIMIT, "temp_directory": spill}) as connection,
+    ):
+        return weigh_pool(connection, source, destination, section, seed)
 
 
 def weigh_pool(

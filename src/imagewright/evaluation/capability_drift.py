@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from imagewright.config.drift import DriftConfig
 from imagewright.curation.domains import load_domain, qualifies
-from imagewright.data.manifest import ManifestRow
 from imagewright.data.pixels import kept_rows
 from imagewright.errors import InputError, Problem
 from imagewright.evaluation.formulas import GENEVAL_TASKS
@@ -23,12 +22,10 @@ from imagewright.evaluation.generation import GenerationCache, Pixels, SamplerSe
 from imagewright.evaluation.painting import image_seed
 from imagewright.evaluation.scene_judge import ScenePrompt, judge, prompt_from_scene
 from imagewright.evaluation.statistics import Interval, bootstrap, resampled_means
-from imagewright.evaluation.suites import SPLITS, normal, shuffled
+from imagewright.evaluation.suites import SPLITS, long_caption, normal, shuffled
 from imagewright.models.text_encoder import TextEncoder
 from imagewright.models.vae import Autoencoder
 
-PROMPT_FORM = "long"
-"""Long captions name background and style, so a domain is asked for and not only counted."""
 OVERALL = "overall"
 TEACHER, UNDISTILLED, FOLDED, SINGLE, TURBO = "teacher", "undistilled", "folded only", "single-teacher DMD", "MT-DMD"
 
@@ -125,7 +122,7 @@ def drift_prompts(curated: Path, domains: Sequence[str], count: int, seed: int) 
     declared = [load_domain(name) for name in domains]
     by_task: dict[str, dict[str, DriftPrompt]] = {task: {} for task in GENEVAL_TASKS}
     for row in shuffled([row for row in kept_rows(curated, tuple(SPLITS.values())) if row.scene], seed):
-        caption = caption_of(row)
+        caption = long_caption(row)
         if caption:
             said = prompt_from_scene(row.scene)
             groups = tuple(f"domain {domain.name}" for domain in declared if qualifies(domain, row, {}))
@@ -137,12 +134,6 @@ def drift_prompts(curated: Path, domains: Sequence[str], count: int, seed: int) 
         rule = f"must hold kept scenes in {', '.join(SPLITS.values())}"
         raise InputError(Problem("curated", rule, 0, "set data.scenes.holdout_fraction"))
     return turns[:count]
-
-
-def caption_of(row: ManifestRow) -> str:
-    """The long English caption of a scene, else any English one; empty when there is none."""
-    english = [caption for caption in row.captions if caption.language == "en"]
-    return next((caption.text for caption in english if caption.form == PROMPT_FORM), english[0].text if english else "")
 
 
 def measure_drift(

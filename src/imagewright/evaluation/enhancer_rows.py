@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from imagewright.evaluation.results import ModelResult
-from imagewright.evaluation.statistics import PairedComparison, compare_paired
+from imagewright.evaluation.score_table import paired_suites
 
 
 def enhancer_metrics(rows: Sequence[ModelResult]) -> dict[str, float]:
@@ -18,18 +18,10 @@ def enhancer_metrics(rows: Sequence[ModelResult]) -> dict[str, float]:
         prefix = f"eval/enhancer_{row.lineage}"
         metrics[f"{prefix}/fallbacks"] = row.enhancer_fallbacks
         metrics |= {f"{prefix}/{name}": value for name, value in row.enhancer_rates.items()}
-        for suite, pair in enhancer_gains(plain.get(row.lineage), row).items():
+        for suite, pair in (paired_suites(row, plain[row.lineage]) if row.lineage in plain else {}).items():
             name = f"{prefix}/{suite}_gain" if suite else f"{prefix}/gain"
             metrics |= {name: pair.difference.value, f"{name}_low": pair.difference.low, f"{name}_high": pair.difference.high}
     return metrics
-
-
-def enhancer_gains(plain: ModelResult | None, enhanced: ModelResult) -> dict[str, PairedComparison]:
-    """Enhanced against plain on the prompts both were asked, by further suite; the composed scenes under an empty name."""
-    if plain is None:
-        return {}
-    before, after = {"": plain.per_prompt, **plain.further}, {"": enhanced.per_prompt, **enhanced.further}
-    return {suite: compare_paired(after[suite], before[suite]) for suite in before if before[suite].keys() & after.get(suite, {}).keys()}
 
 
 def enhancer_note(rows: Sequence[ModelResult]) -> str:

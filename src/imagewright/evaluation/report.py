@@ -9,12 +9,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from imagewright.evaluation.enhancer_rows import enhancer_gains, enhancer_note
+from imagewright.evaluation.enhancer_rows import enhancer_note
 from imagewright.evaluation.grid import GAP_PX, cell_size
 from imagewright.evaluation.page import name_of, render_page, seconds, size
 from imagewright.evaluation.results import ModelResult, Results
-from imagewright.evaluation.score_table import paired_rows, paired_scale, score_groups, score_rows
-from imagewright.evaluation.statistics import PairedComparison, compare_paired
+from imagewright.evaluation.score_table import paired_rows, paired_scale, paired_suites, score_groups, score_rows
+from imagewright.evaluation.statistics import PairedComparison
 from imagewright.storage.records import Record
 
 CURVE_BOX = (46.0, 456.0, 8.0, 146.0)
@@ -68,7 +68,7 @@ def page_of(data: ReportData) -> dict[str, Any]:
         "verdict": verdict,
         "tiles": tiles(data),
         "results": results,
-        "score_groups": score_groups(score_rows(rows, results.judge)) if results else [],
+        "score_groups": score_groups(score_rows(rows, results.judge, results.suites)) if results else [],
         "enhancer_note": enhancer_note(rows),
         "failed_verdicts": [
             f"{name_of(row)}, {suite}: " + ", ".join(f"{count} verdicts {reason}" for reason, count in failed.items())
@@ -121,16 +121,13 @@ def tiles(data: ReportData) -> list[dict[str, str]]:
 def comparisons(rows: Sequence[ModelResult]) -> dict[str, PairedComparison]:
     """Each stage against the one before it, then every enhanced row against the same model without enhancer, suite by suite."""
     plain = [row for row in rows if not row.enhancer]
-    found = {
-        f"{name_of(after)} against {name_of(before)}": compare_paired(after.per_prompt, before.per_prompt)
-        for before, after in pairwise(plain)
-        if after.per_prompt.keys() & before.per_prompt.keys()
+    pairs = list(pairwise(plain))
+    pairs += [(row, other) for row in plain for other in rows if other.enhancer and other.lineage == row.lineage]
+    return {
+        f"{name_of(after)} against {name_of(before)}" + (f", {suite}" if suite else ""): pair
+        for before, after in pairs
+        for suite, pair in paired_suites(after, before).items()
     }
-    for row in plain:
-        for other in (other for other in rows if other.enhancer and other.lineage == row.lineage):
-            for suite, pair in enhancer_gains(row, other).items():
-                found[f"{name_of(other)} against {name_of(row)}" + (f", {suite}" if suite else "")] = pair
-    return found
 
 
 def funnel_rows(records: Sequence[Record]) -> tuple[list[dict[str, Any]], str]:

@@ -65,6 +65,8 @@ class SuiteCard(Section):
     judges: list[JudgeCard] = Field(default_factory=list)
     refused: dict[str, str] = Field(default_factory=dict)
     """Task, or `suite` for all of it -> why it was not scored."""
+    ungated: dict[str, str] = Field(default_factory=dict)
+    """Task -> why gates do not judge it, although it is scored and shown."""
     note: str = ""
     """What its figures may be compared with."""
 
@@ -111,6 +113,10 @@ class Results(Section):
     grid: str = ""
     """File name of the fixed-seed grid: one row per prompt, one column per model."""
     grid_prompts: list[str] = Field(default_factory=list)
+
+    def ungated(self, suite: str, task: str) -> str:
+        """Why gates do not judge a task of a suite; empty when they do."""
+        return next((card.ungated.get(task, "") for card in self.suites if card.suite == suite), "")
 
     def model(self, lineage: str, *, enhancer: bool = False) -> ModelResult | None:
         """The row of a model, if it was evaluated."""

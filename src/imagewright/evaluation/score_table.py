@@ -8,8 +8,8 @@ from itertools import groupby
 from typing import Any
 
 from imagewright.evaluation.formulas import GENEVAL_TASKS
-from imagewright.evaluation.results import JudgeCard, ModelResult
-from imagewright.evaluation.statistics import Interval, PairedComparison
+from imagewright.evaluation.results import JudgeCard, ModelResult, SuiteCard
+from imagewright.evaluation.statistics import Interval, PairedComparison, compare_paired
 
 TOTALS = ("overall", "total")
 TITLES = {
@@ -33,8 +33,13 @@ class ScoreRow:
     """What the judge gives ground truth after the autoencoder, where that is known."""
 
 
-def score_rows(columns: Sequence[ModelResult | None], card: JudgeCard | None = None) -> list[ScoreRow]:
-    """Every score of the columns: suites in the order they were run, seen prompts first, totals last. card: the scene judge's."""
+def score_rows(
+    columns: Sequence[ModelResult | None], card: JudgeCard | None = None, suite_cards: Sequence[SuiteCard] = ()
+) -> list[ScoreRow]:
+    """Every score of the columns: suites in the order they were run, seen prompts first, totals last.
+
+    card: the scene judge's. suite_cards: those of the further suites.
+    """
     tables = [
         {(score.suite, score.split, score.task): Interval(score.value, score.low, score.high) for score in column.scores} if column else {}
         for column in columns
@@ -48,16 +53,16 @@ def score_rows(columns: Sequence[ModelResult | None], card: JudgeCard | None = N
         return suites.index(suite), ("seen", "compositional", split).index(split), task in TOTALS, known
 
     return [
-        ScoreRow(*key, tuple(table.get(key) for table in tables), ceiling_of(card, key) if card else None)
-        for key in sorted(keys, key=place)
+        ScoreRow(*key, tuple(table.get(key) for table in tables), ceiling_of(card, suite_cards, key)) for key in sorted(keys, key=place)
     ]
 
 
-def ceiling_of(card: JudgeCard, key: tuple[str, str, str]) -> float | None:
-    """The ceiling through the autoencoder of a task of the scene suite; other suites have their own cards."""
+def ceiling_of(card: JudgeCard | None, suite_cards: Sequence[SuiteCard], key: tuple[str, str, str]) -> float | None:
+    """The ceiling through the autoencoder of a task, where its judge was tried on that task alone."""
     suite, _, task = key
-    if suite != "geneval":
-        return None
+    if suite != "geneval" or card is None:
+        judges = [judge for one in suite_cards if one.suite == suite for judge in one.judges]
+        return next((judge.ceiling_through_vae_by_task[task] for judge in judges if task in judge.ceiling_through_vae_by_task), None)
     return card.ceiling_through_vae if task == "overall" else card.ceiling_through_vae_by_task.get(task)
 
 
@@ -70,6 +75,12 @@ def score_groups(rows: Sequence[ScoreRow]) -> list[dict[str, Any]]:
         title = TITLES.get(suite, suite)
         groups.append({"title": f"{title}, {split} prompts" if split else title, "rows": chosen, "end": end})
     return groups
+
+
+def paired_suites(after: ModelResult, before: ModelResult) -> dict[str, PairedComparison]:
+    """One row against another on the prompts both were asked, by further suite; the composed scenes come first, under an empty name."""
+    mine, theirs = {"": after.per_prompt, **after.further}, {"": before.per_prompt, **before.further}
+    return {suite: compare_paired(mine[suite], theirs[suite]) for suite in mine if mine[suite].keys() & theirs.get(suite, {}).keys()}
 
 
 def paired_rows(pairs: Mapping[str, PairedComparison]) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from imagewright.evaluation.scene_judge import ScenePrompt, prompt_from_scene
 SUITE = "geneval"
 SPLITS = {"seen": "validation", "compositional": "holdout_compositional"}
 PROMPT_FORM = "short"
+LONG_FORM = "long"
 
 
 class LeakError(InputError):
@@ -66,6 +67,12 @@ def suite_prompt(row: ManifestRow, split: str) -> SuitePrompt | None:
         return None
     said = prompt_from_scene(row.scene)
     return SuitePrompt(row.sample_key, split, said.task, chosen.text, said)
+
+
+def long_caption(row: ManifestRow) -> str:
+    """The long English caption of a scene, which names background and style, else any English one; empty when there is none."""
+    english = [caption for caption in row.captions if caption.language == "en"]
+    return next((caption.text for caption in english if caption.form == LONG_FORM), english[0].text if english else "")
 
 
 def shuffled(rows: Sequence[ManifestRow], seed: int) -> list[ManifestRow]:

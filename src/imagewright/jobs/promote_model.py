@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from typing import TYPE_CHECKING
 
 from imagewright.errors import Problem
 from imagewright.jobs.job import Job, JobContext, JobError, Outcome
+
+if TYPE_CHECKING:
+    from imagewright.evaluation.results import Results
+    from imagewright.tracking.scores import Score
 
 DECISION_NAME = "decision.json"
 
@@ -27,24 +32,19 @@ def run(context: JobContext) -> Outcome:
     from imagewright.launch.rollout import open_rollout
     from imagewright.tracking.models import ModelOrigin, ModelRegistry
     from imagewright.tracking.promotion import Promoter
-    from imagewright.tracking.scores import Score
 
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not uri:
         raise JobError(Problem("MLFLOW_TRACKING_URI", "is not set, and models are registered there", None, "imagewright up"))
     lineage = furthest_given(context)
     results = read_results(context.input_path("results"))
-    row = results.model(lineage)
-    scores = {}
-    for score in row.scores if row else []:
-        suite = score.suite if score.split in ("", "seen") else f"{score.suite}_{score.split}"
-        scores[f"eval/{suite}/{score.task}"] = Score(score.value, min(score.low, score.value), max(score.high, score.value))
+    scores = version_scores(results, lineage)
     bundle, evidence = context.inputs["bundle"].record, context.inputs["results"].record
     parent = context.inputs[lineage].record.digest if lineage in context.inputs else ""
     registry = ModelRegistry(uri)
     origin = ModelOrigin(parent=parent, recipe=context.config.name, git_commit=bundle.git_commit, image=bundle.image_digest)
     version = registry.register(lineage, bundle.digest, origin, scores)
-    registry.log_scores(version, {}, {score.suite: evidence.digest for score in (row.scores if row else ())})
+    registry.log_scores(version, {}, dict.fromkeys(suites_of(results, lineage), evidence.digest))
     decision = Promoter(context.store, registry, open_rollout(context.config.rollout)).promote(
         registry.get(lineage, str(version.version)), context.config.gate
     )
@@ -57,6 +57,25 @@ def run(context: JobContext) -> Outcome:
     context.run.set_tags({"promotion": "refused" if refused else "champion", "promotion_reasons": refused, "model": str(version)})
     metrics = {"promotion/passed": float(decision.passed), "promotion/version": float(version.version)}
     return Outcome(metrics=metrics, counts={"verdicts": len(decision.verdicts)}, revision=str(version))
+
+
+def version_scores(results: Results, lineage: str) -> dict[str, Score]:
+    """Scores of a model's row without enhancer, as its version carries them: `eval/<suite>[_<split>]/<task>`."""
+    from imagewright.tracking.scores import Score
+
+    found = {}
+    row = results.model(lineage)
+    for score in row.scores if row else ():
+        suite = score.suite if score.split in ("", "seen") else f"{score.suite}_{score.split}"
+        low, high = min(score.low, score.value), max(score.high, score.value)
+        found[f"eval/{suite}/{score.task}"] = Score(score.value, low, high, results.ungated(score.suite, score.task))
+    return found
+
+
+def suites_of(results: Results, lineage: str) -> list[str]:
+    """Suites that scored a model."""
+    row = results.model(lineage)
+    return sorted({score.suite for score in row.scores}) if row else []
 
 
 def furthest_given(context: JobContext) -> str:

@@ -45,6 +45,8 @@ def judge_bound(rule: str, name: str, score: Score | None, low: float = -math.in
     title = f"{rule} {name}"
     if score is None:
         return missing(title, name)
+    if score.ungated:
+        return not_judged(title, score)
     passed = low - TOLERANCE <= score.value <= high + TOLERANCE
     bound, relation = (low, ">=") if high == math.inf else (high, "<=")
     return Verdict(rule=title, passed=passed, reason=f"{score.value:.6g} {relation if passed else 'is not ' + relation} {bound:.6g}")
@@ -60,6 +62,8 @@ def judge_regression(gate: GateConfig, name: str, score: Score | None, champion:
     title = f"no regression of {name}"
     if score is None:
         return missing(title, name)
+    if score.ungated:
+        return not_judged(title, score)
     before = (champion or {}).get(name)
     if before is None:
         return Verdict(
@@ -83,6 +87,8 @@ def judge_improvement(gate: GateConfig, name: str, score: Score | None, champion
     title = f"improvement of {name}"
     if score is None:
         return missing(title, name)
+    if score.ungated:
+        return not_judged(title, score)
     before = (champion or {}).get(name)
     if before is None:
         return Verdict(
@@ -113,6 +119,11 @@ def judge_approval(gate: GateConfig, approved_by: str) -> Iterator[Verdict]:
     if gate.approval_required:
         reason = f"approved by {approved_by}" if approved_by else "nobody approved: give --approved-by NAME"
         yield Verdict(rule="approval", passed=bool(approved_by), reason=reason)
+
+
+def not_judged(title: str, score: Score) -> Verdict:
+    """A rule on a score that is only shown refuses nothing, and says so."""
+    return Verdict(rule=title, passed=True, reason=f"{score.value:.6g} is shown and not judged: {score.ungated}")
 
 
 def missing(title: str, name: str) -> Verdict:

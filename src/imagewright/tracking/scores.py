@@ -21,6 +21,8 @@ class Score:
     value: float
     low: float
     high: float
+    ungated: str = ""
+    """Why gates do not judge it, although it is shown."""
 
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, (self.low, self.value, self.high))) or not self.low <= self.value <= self.high:
@@ -32,8 +34,9 @@ class Score:
 
 
 def score_tags(scores: Mapping[str, Score]) -> dict[str, str]:
-    """`score.<metric>` -> JSON."""
-    return {SCORE_TAG + check_name("metric", name): json.dumps([score.value, score.low, score.high]) for name, score in scores.items()}
+    """`score.<metric>` -> JSON: [value, low, high], and why it is not gated where it is not."""
+    written = {name: [score.value, score.low, score.high, *filter(None, [score.ungated])] for name, score in scores.items()}
+    return {SCORE_TAG + check_name("metric", name): json.dumps(fields, ensure_ascii=False) for name, fields in written.items()}
 
 
 def scores_of(tags: Mapping[str, str]) -> dict[str, Score]:
@@ -42,8 +45,8 @@ def scores_of(tags: Mapping[str, str]) -> dict[str, Score]:
     for name, text in tags.items():
         if name.startswith(SCORE_TAG):
             try:
-                value, low, high = map(float, json.loads(text))
+                value, low, high, *reason = json.loads(text)
+                scores[name.removeprefix(SCORE_TAG)] = Score(float(value), float(low), float(high), " ".join(map(str, reason)))
             except (TypeError, ValueError) as error:
                 raise TrackingError(Problem(f"tag {name}", "must be [value, low, high]", text, "evaluate the version again")) from error
-            scores[name.removeprefix(SCORE_TAG)] = Score(value, low, high)
     return scores

@@ -68,6 +68,17 @@ def test_the_first_champion_needs_no_comparison_but_needs_its_scores() -> None:
     assert not any(verdict.passed for verdict in judge(gate, {}, None))
 
 
+@pytest.mark.parametrize(
+    "rules", [{"floors": {OVERALL: 0.9}}, {"ceilings": {OVERALL: 0.1}}, {"no_regression": (OVERALL,)}, {"must_improve": (OVERALL,)}]
+)
+def test_a_score_that_is_only_shown_refuses_nothing_and_the_verdict_says_why(rules: dict[str, object]) -> None:
+    gate, champion = GateConfig.model_validate(rules), {OVERALL: exact(0.8)}
+    assert not only(judge(gate, {OVERALL: exact(0.5)}, champion)).passed
+    verdict = only(judge(gate, {OVERALL: Score(0.5, 0.5, 0.5, "the autoencoder spoils it")}, champion))
+    assert verdict.passed
+    assert verdict.reason == "0.5 is shown and not judged: the autoencoder spoils it"
+
+
 def test_missing_evidence_and_missing_approval_are_named() -> None:
     gate = GateConfig(required_evidence=("geneval", "longtext"), approval_required=True)
     verdicts = judge(gate, {}, None, evidence=["geneval"])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from imagewright.data.pixels import kept_rows
 from imagewright.evaluation.benchmarks.aes import aes_suite
 from imagewright.evaluation.benchmarks.context import SuiteContext
+from imagewright.evaluation.benchmarks.domains import domains_suite
 from imagewright.evaluation.benchmarks.dpg import dpg_suite
 from imagewright.evaluation.benchmarks.geneval_coco import geneval_coco_suite
 from imagewright.evaluation.benchmarks.longtext import longtext_suite
@@ -20,6 +21,7 @@ MAKERS: Mapping[str, Callable[[SuiteContext], Suite]] = {
     "oneig": oneig_suite,
     "dpg": dpg_suite,
     "aes": aes_suite,
+    "domains": domains_suite,
 }
 
 
