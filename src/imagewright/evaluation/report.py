@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from imagewright.evaluation.claims import claims_of
 from imagewright.evaluation.enhancer_rows import enhancer_note
 from imagewright.evaluation.grid import GAP_PX, cell_size
 from imagewright.evaluation.page import name_of, render_page, seconds, size
@@ -67,6 +68,7 @@ def page_of(data: ReportData) -> dict[str, Any]:
         "subtitle": " · ".join(part for part in (f"recipe {data.recipe}" if data.recipe else "", commit_of(data.records)) if part),
         "verdict": verdict,
         "tiles": tiles(data),
+        "claims": claims_of(data.records, results),
         "results": results,
         "score_groups": score_groups(score_rows(rows, results.judge, results.suites)) if results else [],
         "enhancer_note": enhancer_note(rows),

@@ -112,6 +112,7 @@ def run_sft(settings: SftRun, output: Path, run: JobRun, console: Console | None
         metrics[f"sft/validation_loss_{domain}"] = float(np.mean(after[domain]))
     gains = {domain: train_expert(tuned, domain, settings, dataset, output, run) for domain in domains}
     metrics |= {f"sft/expert_gain_{domain}": gain.value for domain, gain in gains.items()}
+    metrics |= {f"sft/expert_gain_{domain}_low": gain.low for domain, gain in gains.items()}
     write_experts(output, gains, settings.sft.min_expert_gain)
     return metrics
 
