@@ -36,9 +36,9 @@ from imagewright.evaluation.vae_quality import as_images, as_tensor
 from imagewright.models.text_encoder import TextEncoder
 from imagewright.models.vae import Autoencoder, load_vae
 from imagewright.models.vae_training import reconstruct
+from imagewright.tracking.lineage_names import IMAGE_MODELS
 
 GRID_NAME = "grid.png"
-LINEAGE = ("base", "sft", "dpo", "turbo")
 
 
 @dataclass(frozen=True)
@@ -245,4 +245,4 @@ def metrics_of(results: Results) -> dict[str, float]:
 def furthest(results: Results) -> ModelResult:
     """The row of the last stage without enhancer: the one that would be promoted."""
     plain = [row for row in results.models if not row.enhancer] or results.models
-    return max(plain, key=lambda row: LINEAGE.index(row.lineage) if row.lineage in LINEAGE else -1)
+    return max(plain, key=lambda row: IMAGE_MODELS.index(row.lineage) if row.lineage in IMAGE_MODELS else -1)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from imagewright.jobs.job import Job, JobContext, Outcome
 
-JOB = Job(name="align-dpo", stage="dpo", kind="model", inputs=("sft", "preferences"), sections=("dpo", "training"), distributed=True)
+JOB = Job(
+    name="align-dpo",
+    stage="dpo",
+    kind="model",
+    model="dpo",
+    inputs=("sft", "preferences"),
+    sections=("dpo", "training"),
+    distributed=True,
+)
 
 
 def run(context: JobContext) -> Outcome:

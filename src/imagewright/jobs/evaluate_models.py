@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from imagewright.jobs.champions import aes_champion
 from imagewright.jobs.job import Job, JobContext, Outcome
-
-LINEAGE = ("base", "sft", "dpo", "turbo")
-
+from imagewright.tracking.lineage_names import IMAGE_MODELS
 
 JOB = Job(
     name="evaluate-models",
@@ -27,7 +25,7 @@ def run(context: JobContext) -> Outcome:
     from imagewright.models.text_encoder import load_text_encoder
 
     models = []
-    for lineage in LINEAGE:
+    for lineage in IMAGE_MODELS:
         if lineage in context.inputs:
             record = context.inputs[lineage].record
             models.append(EvaluatedModel(lineage, context.input_path(lineage), record.digest, record.revision))

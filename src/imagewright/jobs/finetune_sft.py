@@ -8,6 +8,7 @@ JOB = Job(
     name="finetune-sft",
     stage="sft",
     kind="model",
+    model="sft",
     inputs=("base", "sft_data"),
     optional_inputs=("vae",),
     sections=("sft", "training"),

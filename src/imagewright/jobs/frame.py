@@ -29,6 +29,7 @@ from imagewright.jobs.dataset_revision import DatasetCommit
 from imagewright.jobs.environment import JobEnvironment, read_environment
 from imagewright.jobs.job import Job, JobContext, JobError, JobInput, Outcome, load_job
 from imagewright.jobs.lease_owner import is_gone, this_process
+from imagewright.jobs.model_version import ModelRegistration
 from imagewright.jobs.node_request import NodeRequest, find_result, forget_result, read_result, write_request
 from imagewright.jobs.ranks import check_distributed, hear_decision, is_follower, own_output, tell_followers
 from imagewright.jobs.state import StepState
@@ -140,10 +141,10 @@ class Frame:
     def found(self, earlier: Record) -> JobResult:
         """An earlier result; the processes that wait to train with this one learn that there is nothing to do.
 
-        A dataset that was made without a registry, or whose commit failed, gets its revision now.
+        A payload that was made without a registry, or whose commit failed, gets its name now.
         """
         tell_followers(starts=False)
-        record = self.commit.revised(earlier)
+        record = self.named(earlier)
         if record != earlier:
             self.entry.replace(earlier, record)
         return JobResult(record, cached=True)
@@ -268,10 +269,15 @@ class Frame:
         """How this job's payload gets its revision in the data registry."""
         return DatasetCommit(self.job, self.config.name, self.inputs, self.environment, self.store)
 
+    def named(self, record: Record) -> Record:
+        """The record with the revision of the data registry, or the version of the model registry, that holds its payload."""
+        registration = ModelRegistration(self.job, self.config.name, self.inputs, self.environment)
+        return registration.registered(self.commit.revised(record))
+
     def committed(self, record: Record) -> Record:
-        """The record with its revision. When the commit fails the work is kept as done: the next attempt only commits."""
+        """The record with its name. When the commit fails the work is kept as done: the next attempt only commits."""
         try:
-            return self.commit.revised(record)
+            return self.named(record)
         except InputError:
             self.entry.write(record)
             raise

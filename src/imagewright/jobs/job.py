@@ -40,6 +40,7 @@ FRAME_MODULES = frozenset(
         "frame",
         "job",
         "lease_owner",
+        "model_version",
         "node",
         "node_request",
         "parent_watch",
@@ -65,6 +66,8 @@ class Job:
     """What its payload is; datasets are stored in DVC's layout."""
     dataset: str = ""
     """Name under which the data registry keeps its payloads as revisions; every job of kind dataset has one."""
+    model: str = ""
+    """Lineage under which the model registry keeps its payloads as versions; empty where another job registers them."""
     inputs: tuple[str, ...] = ()
     optional_inputs: tuple[str, ...] = ()
     implied: Callable[[Config, Store], Mapping[str, Record]] | None = None

@@ -8,6 +8,7 @@ JOB = Job(
     name="pretrain-dit",
     stage="pretrain",
     kind="model",
+    model="base",
     inputs=("latents",),
     optional_inputs=("vae",),
     sections=("model", "training", "pretrain"),

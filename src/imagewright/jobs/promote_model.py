@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from imagewright.errors import Problem
 from imagewright.jobs.job import Job, JobContext, JobError, Outcome
+from imagewright.tracking.lineage_names import IMAGE_MODELS
 
 if TYPE_CHECKING:
     from imagewright.evaluation.results import Results
@@ -20,7 +21,7 @@ JOB = Job(
     stage="promote",
     kind="results",
     inputs=("bundle", "results"),
-    optional_inputs=("base", "sft", "dpo", "turbo"),
+    optional_inputs=IMAGE_MODELS,
     sections=("gate", "rollout"),
     keyed=False,
 )
@@ -45,6 +46,10 @@ def run(context: JobContext) -> Outcome:
     origin = ModelOrigin(parent=parent, recipe=context.config.name, git_commit=bundle.git_commit, image=bundle.image_digest)
     version = registry.register(lineage, bundle.digest, origin, scores)
     registry.log_scores(version, {}, dict.fromkeys(suites_of(results, lineage), evidence.digest))
+    for name in IMAGE_MODELS:
+        # The weights on the way here were judged in the same evaluation; their own versions carry what it says of them.
+        for made in registry.find(context.inputs[name].record.digest, name) if name in context.inputs else ():
+            registry.log_scores(made, version_scores(results, name), dict.fromkeys(suites_of(results, name), evidence.digest))
     decision = Promoter(context.store, registry, open_rollout(context.config.rollout)).promote(
         registry.get(lineage, str(version.version)), context.config.gate
     )
@@ -80,7 +85,7 @@ def suites_of(results: Results, lineage: str) -> list[str]:
 
 def furthest_given(context: JobContext) -> str:
     """The furthest model given. An alignment that was not shown to help hands on the fine-tuned weights, which stay `sft`."""
-    digests = {name: context.inputs[name].record.digest for name in ("turbo", "dpo", "sft", "base") if name in context.inputs}
+    digests = {name: context.inputs[name].record.digest for name in reversed(IMAGE_MODELS) if name in context.inputs}
     if "sft" in digests and digests.get("dpo") == digests["sft"]:
         del digests["dpo"]
     return next(iter(digests), "base")

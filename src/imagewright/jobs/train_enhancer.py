@@ -15,6 +15,7 @@ JOB = Job(
     name="train-enhancer",
     stage="enhancer",
     kind="model",
+    model="enhancer",
     inputs=("curated",),
     optional_inputs=JUDGES,
     sections=("enhancer", "training", "text_encoder"),

@@ -8,6 +8,8 @@ from imagewright.errors import InputError, Problem
 
 LineageName = Literal["base", "sft", "dpo", "turbo", "enhancer", "aes"]
 LINEAGE_NAMES: tuple[str, ...] = get_args(LineageName)
+IMAGE_MODELS = ("base", "sft", "dpo", "turbo")
+"""Models that paint, in the order in which each is made from the one before."""
 CHAMPION, CHALLENGER = "champion", "challenger"
 
 

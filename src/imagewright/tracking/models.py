@@ -19,12 +19,16 @@ from imagewright.tracking.scores import EVIDENCE_TAG, Score, score_tags, scores_
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 ALIAS_ATTEMPTS = 5
+WEIGHTS = "weights"
 MENTIONED = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
 @dataclass(frozen=True)
 class ModelOrigin:
-    """Where a model comes from. data: input name -> `name@rev` or digest. parent: digest of the weights it started from."""
+    """Where a model comes from. data: input name -> `name@rev` or digest. parent: digest of the weights it started from.
+
+    form: WEIGHTS for a training job's payload, which no server can load; empty for what can be promoted.
+    """
 
     parent: str = ""
     data: Mapping[str, str] = field(default_factory=dict)
@@ -33,9 +37,10 @@ class ModelOrigin:
     image: str = ""
     pipeline_run: str = ""
     run: str = ""
+    form: str = ""
 
     def tags(self) -> dict[str, str]:
-        values = {"parent": self.parent, "recipe": self.recipe, "git_commit": self.git_commit, "image": self.image}
+        values = {"parent": self.parent, "recipe": self.recipe, "git_commit": self.git_commit, "image": self.image, "form": self.form}
         values |= {"pipeline_run": self.pipeline_run, "data": json.dumps(dict(self.data), sort_keys=True)}
         return {name: value for name, value in values.items() if value and value != "{}"}
 
@@ -200,6 +205,7 @@ def read_version(version: MlflowVersion) -> ModelVersion:
         image=tags.get("image", ""),
         pipeline_run=tags.get("pipeline_run", ""),
         run=version.run_id or "",
+        form=tags.get("form", ""),
     )
     evidence = {name.removeprefix(EVIDENCE_TAG): value for name, value in tags.items() if name.startswith(EVIDENCE_TAG)}
     digest = str(version.source).removeprefix(URI_PREFIX)

@@ -17,7 +17,7 @@ from imagewright.errors import Problem
 from imagewright.storage import Store
 from imagewright.tracking.gate import Verdict, judge
 from imagewright.tracking.lineage_names import CHAMPION, ModelError
-from imagewright.tracking.models import ModelRegistry, ModelVersion
+from imagewright.tracking.models import WEIGHTS, ModelRegistry, ModelVersion
 from imagewright.tracking.promotion_log import PromotionEntry, PromotionLog
 from imagewright.tracking.scores import Score
 
@@ -150,6 +150,9 @@ class Promoter:
         return before, before
 
     def _judge_payload(self, candidate: ModelVersion) -> Verdict:
+        if candidate.origin.form == WEIGHTS:
+            reason = "it is a training job's weights, which no server loads: export-bundle makes a bundle, promote-model registers that"
+            return Verdict(rule="payload", passed=False, reason=reason)
         there = self._store.exists(candidate.digest)
         reason = f"{candidate.uri} is complete in the store" if there else f"{candidate.uri} is not complete in {self._store.url}"
         return Verdict(rule="payload", passed=there, reason=reason)
