@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -87,6 +85,9 @@ def answers(uri: str) -> bool:
     """Whether a tracking server over HTTP answers at all; other kinds of address are opened, not asked."""
     if not uri.startswith(("http://", "https://")):
         return True
+    import urllib.error
+    import urllib.request
+
     try:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=HEALTH_SECONDS):  # noqa: S310 - the scheme is checked above
             return True
