@@ -24,18 +24,19 @@ class ExpertConfig(Section):
 class RewriterConfig(Section):
     """What turns a caption into prompts as people write them."""
 
-    kind: Literal["rules", "openai"] = "rules"
-    """`rules`: tested templates, no model needed. `openai`: a language model behind any OpenAI-compatible endpoint."""
+    kind: Literal["rules", "openai", "transformers"] = "rules"
+    """`rules`: tested templates, no model needed. `openai`: a language model behind any OpenAI-compatible endpoint. `transformers`: a chat
+    model on this machine."""
     endpoint: str = Field(default="", pattern=r"^(https?://\S+)?$")
     """Base URL up to and including /v1; the key is read from OPENAI_API_KEY."""
     model: str = ""
-    """Name of the model at the endpoint."""
+    """Name of the model at the endpoint; for transformers a folder, a hub id, a GGUF file, or smollm2, the packaged one."""
     temperature: float = Field(default=0.8, ge=0.0, le=2.0)
     """Sampling temperature; several users do not write alike."""
     max_tokens: int = Field(default=512, ge=16, le=8192)
     """Longest answer; one that is cut there is rejected."""
     timeout_seconds: float = Field(default=30.0, gt=0.0)
-    """Seconds without a byte from the endpoint before a request counts as lost."""
+    """Seconds without a byte from the endpoint before a request counts as lost; longest time of one prompt of a local model."""
     max_failures: int = Field(default=8, ge=1)
     """Requests without an answer in a row after which the job gives up."""
 
@@ -44,9 +45,20 @@ class RewriterConfig(Section):
         """Refuses an endpoint that is missing or would be ignored."""
         if self.kind == "openai" and not (self.endpoint and self.model):
             raise ValueError("kind openai needs endpoint and model")
+        if self.kind == "transformers" and (self.endpoint or not self.model):
+            raise ValueError("kind transformers needs model, and takes no endpoint")
         if self.kind == "rules" and (self.endpoint or self.model):
             raise ValueError("endpoint and model have no effect with kind rules; set kind: openai")
         return self
+
+
+class SftVariant(Section):
+    """An earlier fine-tuning, and its share of the merged weights."""
+
+    payload: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Digest of its payload; `imagewright lineage sft@2` prints it."""
+    weight: float = Field(gt=0.0, lt=1.0)
+    """Its share; what the variants leave is this fine-tuning's."""
 
 
 class SftConfig(Section):
@@ -60,6 +72,14 @@ class SftConfig(Section):
     """Who writes them."""
     stage: PretrainStage = PretrainStage(steps=50, learning_rate=1e-5)
     """Steps, learning rate and batches (Qwen-Image-2.0 fine-tunes at 1e-5)."""
+    concept_balance: float = Field(default=0.5, ge=0.0, le=1.0)
+    """How much rare concepts of a domain are favoured: 0 draws every sample alike, 1 every category of the curated data."""
+    lora_rank: int = Field(default=0, ge=0, le=1024)
+    """0 fine-tunes every weight; else LoRA of this rank on the attention, fused into the weights at the end."""
+    lora_alpha: float = Field(default=16.0, gt=0.0)
+    """Scale of that LoRA is alpha / rank."""
+    merge: tuple[SftVariant, ...] = ()
+    """Earlier fine-tunings of the same base that are averaged into this one before the experts are trained."""
     experts: ExpertConfig = ExpertConfig()
     """The domain experts."""
     validation_samples: int = Field(default=64, ge=0, le=4096)
@@ -73,4 +93,6 @@ class SftConfig(Section):
         twice = sorted({name for name in self.domains if self.domains.count(name) > 1})
         if twice:
             raise ValueError(f"domains names {', '.join(twice)} more than once")
+        if sum(variant.weight for variant in self.merge) >= 1.0:
+            raise ValueError("merge must leave a share to this fine-tuning: its weights sum to 1 or more")
         return self

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from imagewright.config.sft import RewriterConfig
-from imagewright.curation.rewriting import QUOTED, PromptForm, Rewriter, RewriteRejected, RuleRewriter, visible_texts
+from imagewright.curation.rewriting import QUOTED, PromptForm, RewriteRejected, visible_texts
 from imagewright.errors import InputError, Problem
 from imagewright.models.chat_endpoint import NoAnswerError, ask
 
@@ -45,11 +45,9 @@ class EndpointRewriter:
         Raises RewriteRejected (`timeout`, `unreachable`, `not_json`, `no_answer`, `truncated`, `wrong_language`), which the caller counts,
         and EndpointDownError after too many requests without an answer: a dead endpoint must not cost a timeout for every prompt.
         """
-        task = f"Rewrite this caption in {LANGUAGE_NAMES.get(language, language)} {INSTRUCTIONS[form]}:\n{full}"
-        messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": task}]
         body = {
             "model": self.section.model,
-            "messages": messages,
+            "messages": messages_for(full, form, language),
             "temperature": self.section.temperature,
             "max_tokens": self.section.max_tokens,
         }
@@ -75,6 +73,12 @@ class EndpointRewriter:
             ) from error
 
 
+def messages_for(full: str, form: PromptForm, language: str) -> list[dict[str, str]]:
+    """What a chat model is asked."""
+    task = f"Rewrite this caption in {LANGUAGE_NAMES.get(language, language)} {INSTRUCTIONS[form]}:\n{full}"
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": task}]
+
+
 def in_language(text: str, language: str) -> bool:
     """Whether the words outside quotes are of the language; quoted text keeps its own."""
     plain = QUOTED.sub(" ", text) if visible_texts(text) else text
@@ -83,8 +87,3 @@ def in_language(text: str, language: str) -> bool:
         return bool(visible_texts(text))
     share = sum(bool(HAN.match(letter)) for letter in letters) / len(letters)
     return share >= MIN_HAN_SHARE if language == "zh" else share <= MAX_HAN_SHARE
-
-
-def rewriter_of(section: RewriterConfig, seed: int) -> Rewriter:
-    """The rewriter that a configuration names."""
-    return EndpointRewriter(section) if section.kind == "openai" else RuleRewriter(seed)

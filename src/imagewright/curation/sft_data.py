@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imagewright.config.sft import SftConfig
+from imagewright.config.sft import RewriterConfig, SftConfig
 from imagewright.curation.domains import TRAIN, Domain, choose, load_domain
-from imagewright.curation.endpoint_rewriting import rewriter_of
-from imagewright.curation.rewriting import Prompt, Rewriter, diversify
+from imagewright.curation.endpoint_rewriting import EndpointRewriter
+from imagewright.curation.rewriting import Prompt, Rewriter, RuleRewriter, diversify
 from imagewright.data.latents import CorruptSampleError, EncodedCaption, LatentsDataset, LatentsWriter
 from imagewright.data.manifest import MANIFEST_NAME, ManifestRow, read_manifest, table_to_rows
 
@@ -54,7 +54,7 @@ def build_sft_data(
     prompts = {
         key: diversify(caption_pairs(row, config.languages), rewriter, domain.forms, rejected) for key, (domain, row) in chosen.items()
     }
-    written, held_out = write(dataset, chosen, prompts, encode, output)
+    written, held_out = write(dataset, chosen, prompts, concept_weights(chosen, config.concept_balance), encode, output)
     totals = {
         "samples": written,
         "held_out": held_out,
@@ -65,6 +65,33 @@ def build_sft_data(
     content = {"domains": card, "prompts": totals, "rejected": dict(sorted(rejected.items())), "languages": list(config.languages)}
     (output / CARD_FILE).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return totals
+
+
+def rewriter_of(section: RewriterConfig, seed: int) -> Rewriter:
+    """The rewriter that a configuration names. Raises InputError for a model that cannot be loaded."""
+    if section.kind == "openai":
+        return EndpointRewriter(section)
+    if section.kind == "transformers":
+        from imagewright.curation.local_rewriting import LocalRewriter
+
+        return LocalRewriter(section, seed)
+    return RuleRewriter(seed)
+
+
+def concept_weights(chosen: Mapping[str, tuple[Domain, ManifestRow]], balance: float) -> dict[str, float]:
+    """Sampling weight of every sample: n_c ** -balance inside its domain, c its category; the mean over a domain's training samples is 1.
+
+    balance 0 draws every sample alike, 1 every concept. Samples to measure on weigh 0.
+    """
+    sizes = Counter((domain.name, row.category) for domain, row in chosen.values() if row.split == TRAIN)
+    totals: Counter[str] = Counter()
+    for (name, _), size in sizes.items():
+        totals[name] += size
+    sums = {name: sum(size ** (1.0 - balance) for (mine, _), size in sizes.items() if mine == name) for name in totals}
+    return {
+        key: sizes[domain.name, row.category] ** -balance * totals[domain.name] / sums[domain.name] if row.split == TRAIN else 0.0
+        for key, (domain, row) in chosen.items()
+    }
 
 
 def selectable_rows(curated: Path) -> tuple[list[ManifestRow], dict[str, dict[str, float]]]:
@@ -110,6 +137,7 @@ def write(
     dataset: LatentsDataset,
     chosen: Mapping[str, tuple[Domain, ManifestRow]],
     prompts: Mapping[str, Sequence[Prompt]],
+    weights: Mapping[str, float],
     encode: Encode,
     output: Path,
 ) -> tuple[int, int]:
@@ -134,7 +162,7 @@ def write(
                 continue
             captions = [EncodedCaption(prompt.form, embeds[prompt.text].to(dataset.torch_dtype)) for prompt in prompts[key]]
             domain, row = chosen[key]
-            writer.add(key, latents, captions, category=domain.name, sampling_weight=float(row.split == TRAIN))
+            writer.add(key, latents, captions, category=domain.name, sampling_weight=weights[key])
             rows = [{"form": prompt.form, "language": prompt.language, "text": prompt.text} for prompt in prompts[key]]
             log.write(json.dumps({"sample_key": key, "domain": domain.name, "prompts": rows}, ensure_ascii=False) + "\n")
             written += 1

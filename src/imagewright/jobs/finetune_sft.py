@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from imagewright.errors import InputError, Problem
 from imagewright.jobs.job import Job, JobContext, Outcome
 
 JOB = Job(
@@ -17,7 +20,10 @@ JOB = Job(
 
 
 def run(context: JobContext) -> Outcome:
-    """Fine-tunes the whole model, then each expert; says of every expert whether it beats the SFT model on its own domain."""
+    """Fine-tunes the model (whole, or by LoRA), averages earlier variants in where asked, then trains each expert.
+
+    Says of every expert whether it beats the SFT model on its own domain.
+    """
     from imagewright.methods.sft import SftRun, run_sft
     from imagewright.training.archive import ArchivePlace
     from imagewright.training.world import open_world
@@ -31,7 +37,18 @@ def run(context: JobContext) -> Outcome:
         work=context.work,
         seed=context.seed,
         vae=context.optional_path("vae", "vae"),
+        variants=tuple((fetch_variant(context, one.payload), one.weight) for one in context.config.sft.merge),
         archive=ArchivePlace(context.store, context.archive) if context.archive else None,
     )
     metrics = run_sft(settings, context.output, context.run, context.console, open_world())
     return Outcome(metrics=metrics, counts={"experts": len(context.config.sft.domains)})
+
+
+def fetch_variant(context: JobContext, digest: str) -> Path:
+    """Payload folder of an earlier fine-tuning. Raises InputError when the store does not hold it whole."""
+    folder = context.work / "variants" / digest
+    if not folder.exists():
+        if not context.store.exists(digest):
+            raise InputError(Problem("sft.merge.payload", "is not complete in the store", digest, "name the payload of a fine-tuning"))
+        context.store.get(digest, folder)
+    return folder

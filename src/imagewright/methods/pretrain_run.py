@@ -19,6 +19,7 @@ from imagewright.data.packed_loader import PackedLoader
 from imagewright.data.staged_loader import StagedLoader
 from imagewright.methods.pretrain import TRANSFORMER, PretrainMethod, choose_held_out, validation_batches
 from imagewright.methods.sample_grid import SampleGrid
+from imagewright.models.adapters import attach, fused
 from imagewright.models.diffusers_adapter import load_transformer, save_transformer
 from imagewright.models.dit import ErnieImageDiT
 from imagewright.tracking.job_run import JobRun
@@ -52,6 +53,8 @@ class Pretraining:
     """Folder of the autoencoder that pictures are seen through; none draws no pictures."""
     archive: ArchivePlace | None = None
     """Where checkpoints are copied to; none keeps them in `work` alone."""
+    lora: tuple[int, float] | None = None
+    """Rank and alpha of a LoRA that alone is trained, and fused into the weights at the end; none trains every weight."""
 
 
 def run_pretraining(
@@ -91,6 +94,9 @@ def build_trainer(
     loader = build_loader(settings, dataset, held_out, run, world)
     torch.manual_seed(settings.seed)
     transformer = load_transformer(settings.initial) if settings.initial else ErnieImageDiT(settings.model)
+    if settings.lora is not None:
+        rank, alpha = settings.lora
+        attach(transformer, settings.method, rank=rank, alpha=alpha, seed=settings.seed)
     transformer.set_checkpointing(CHECKPOINTING[training.activation_checkpointing])
     validation = validation_batches(dataset, held_out, pretrain.stages[-1].batching.pack_tokens)
     method = PretrainMethod(transformer, pretrain, validation, world.device, sample_grid(settings, dataset, held_out, world))
@@ -156,6 +162,7 @@ def fingerprint(settings: Pretraining, dataset: LatentsDataset) -> dict[str, Any
         "ema_decay": training.ema_decay,
         "stages": [stage.model_dump(mode="json") for stage in settings.pretrain.stages],
         "seed": settings.seed,
+        **({"lora": list(settings.lora)} if settings.lora else {}),
     }
 
 
@@ -178,9 +185,9 @@ def export(trainer: Trainer, settings: Pretraining, dataset: LatentsDataset, out
         return
     with torch.device("meta"):
         shape = ErnieImageDiT(settings.model)
-    save_transformer(shape, output / "transformer", state=weights)
+    save_transformer(shape, output / "transformer", state=plain(weights, settings))
     if average:
-        save_transformer(shape, output / "ema", state=complete(average, weights))
+        save_transformer(shape, output / "ema", state=plain(complete(average, weights), settings))
     about = {
         "method": settings.method,
         "step": trainer.step,
@@ -189,6 +196,11 @@ def export(trainer: Trainer, settings: Pretraining, dataset: LatentsDataset, out
         "contract": dataset.contract.model_dump(mode="json"),
     }
     (output / "training.json").write_text(json.dumps(about, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def plain(weights: dict[str, Tensor], settings: Pretraining) -> dict[str, Tensor]:
+    """The weights as a model without adapter has them."""
+    return fused(weights, settings.method, settings.lora[1] / settings.lora[0]) if settings.lora else weights
 
 
 def complete(average: dict[str, Tensor], weights: dict[str, Tensor]) -> dict[str, Tensor]:

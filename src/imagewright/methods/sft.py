@@ -6,6 +6,7 @@ Same objective as pretraining; what differs is the data (top-down domains, diver
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from imagewright.errors import InputError, Problem
 from imagewright.methods.pretrain import TRANSFORMER, PretrainMethod, choose_held_out, draw, validation_batches
 from imagewright.methods.pretrain_run import Pretraining, run_pretraining, segments, watchers
 from imagewright.models.adapters import activate, attach, base_only, save_adapter
-from imagewright.models.diffusers_adapter import load_transformer, read_config
+from imagewright.models.diffusers_adapter import load_transformer, read_config, save_transformer
 from imagewright.models.dit import ErnieImageDiT
 from imagewright.tracking.job_run import JobRun
 from imagewright.training.archive import ArchivePlace, part_of
@@ -55,6 +56,8 @@ class SftRun:
     seed: int
     vae: Path | None = None
     """Folder of the autoencoder that pictures are seen through; none draws no pictures."""
+    variants: tuple[tuple[Path, float], ...] = ()
+    """Payload folders of earlier fine-tunings of the same base, and their shares of the merged weights."""
     archive: ArchivePlace | None = None
     """Where checkpoints of the fine-tuning and of the experts are copied to."""
 
@@ -96,6 +99,7 @@ def run_sft(settings: SftRun, output: Path, run: JobRun, console: Console | None
         parent=settings.base_digest,
         vae=settings.vae,
         archive=part_of(settings.archive, "sft"),
+        lora=(settings.sft.lora_rank, settings.sft.lora_alpha) if settings.sft.lora_rank else None,
     )
     world = world or World()
     result, _ = run_pretraining(pretraining, output, run, console=console, world=world)
@@ -104,9 +108,13 @@ def run_sft(settings: SftRun, output: Path, run: JobRun, console: Console | None
     if world.size > 1:  # nobody is left to exchange gradients or shards with
         settings = replace(settings, training=settings.training.model_copy(update={"engine": "torch"}))
     before = domain_losses(load_transformer(start), settings, dataset)
+    metrics = {"train/final_loss": result.last_loss, **result.validation}
+    if settings.variants:
+        unmerged = domain_losses(load_transformer(best_weights(output)), settings, dataset)
+        metrics |= {f"sft/validation_loss_unmerged_{domain}": float(np.mean(unmerged[domain])) for domain in domains}
+        merge_variants(settings, output)
     tuned = load_transformer(best_weights(output))
     after = domain_losses(tuned, settings, dataset)
-    metrics = {"train/final_loss": result.last_loss, **result.validation}
     for domain in domains:
         metrics[f"sft/validation_loss_before_{domain}"] = float(np.mean(before[domain]))
         metrics[f"sft/validation_loss_{domain}"] = float(np.mean(after[domain]))
@@ -199,6 +207,24 @@ def write_experts(output: Path, gains: Mapping[str, Gain], minimum: float) -> No
         domain: {"gain": gain.value, "low": gain.low, "high": gain.high, "teaches": gain.teaches(minimum)} for domain, gain in gains.items()
     }
     (output / "experts" / "experts.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def merge_variants(settings: SftRun, output: Path) -> None:
+    """Replaces the weights just trained by their weighted mean with the variants'. Raises SftError for a variant of another base."""
+    folders, shares = zip(*settings.variants, strict=True)
+    for folder in folders:
+        parent = json.loads((folder / "training.json").read_text(encoding="utf-8")).get("parent_digest", "")
+        if parent != settings.base_digest:
+            fix = f"merge only fine-tunings of {settings.base_digest[:12]}"
+            raise SftError(Problem("sft.merge", "must be fine-tunings of the same base", parent[:12], fix))
+    models = [load_transformer(best_weights(folder)) for folder in (output, *folders)]
+    merged = merge_weights([model.state_dict() for model in models], [1.0 - sum(shares), *shares])
+    save_transformer(models[0], output / "transformer", state=merged)
+    shutil.rmtree(output / "ema", ignore_errors=True)  # the average of this fine-tuning alone is in the mean
+    path = output / "training.json"
+    about = json.loads(path.read_text(encoding="utf-8"))
+    about["merged"] = {variant.payload: variant.weight for variant in settings.sft.merge}
+    path.write_text(json.dumps(about, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def merge_weights(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ One frozen base carries any number of experts; only the active one takes part in
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -75,6 +75,21 @@ def adapter_weights(model: nn.Module, name: str) -> dict[str, Tensor]:
     """Weights of one adapter by diffusers' names without prefix."""
     state: dict[str, Tensor] = get_peft_model_state_dict(cast(Any, model), adapter_name=name)
     return {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
+
+
+def fused(weights: Mapping[str, Tensor], name: str, scale: float) -> dict[str, Tensor]:
+    """Weights of a model that carries one adapter -> plain weights of the model: W + scale B A, scale = alpha / rank."""
+    found = {}
+    for key, tensor in weights.items():
+        layer, _, rest = key.partition(".base_layer.")
+        if rest == "weight":
+            up, down = weights[f"{layer}.lora_B.{name}.weight"], weights[f"{layer}.lora_A.{name}.weight"]
+            found[f"{layer}.weight"] = (tensor.float() + scale * (up.float() @ down.float())).to(tensor.dtype)
+        elif rest:
+            found[f"{layer}.{rest}"] = tensor
+        elif ".lora_" not in key:
+            found[key] = tensor
+    return found
 
 
 def save_adapter(model: nn.Module, name: str, folder: Path) -> None:

@@ -53,22 +53,28 @@ def load_language_model(config: EnhancerConfig) -> LanguageModel:
         tokenizer = byte_tokenizer()
         model: Any = tiny_model(len(tokenizer))
     else:
-        source = packaged_smollm2() if config.kind == "smollm2" else Path(config.source)
-        gguf = {"gguf_file": source.name} if source.suffix == ".gguf" else {}
-        where = str(source.parent) if gguf else str(source)
-        try:
-            settings = AutoConfig.from_pretrained(where, trust_remote_code=False, **gguf)
-            plain = copy.deepcopy(settings)
-            tokenizer = AutoTokenizer.from_pretrained(where, **gguf)  # type: ignore[no-untyped-call]
-            model = AutoModelForCausalLM.from_pretrained(where, config=settings, dtype=torch.float32, trust_remote_code=False, **gguf)
-        except (OSError, ValueError, ImportError, KeyError) as error:
-            raise LanguageModelError(
-                Problem("enhancer.source", f"cannot be loaded: {error}", str(source), "give a transformers folder or a GGUF file")
-            ) from error
-        if gguf:
-            model = as_plain(model, plain)
+        model, tokenizer = load_causal_lm(packaged_smollm2() if config.kind == "smollm2" else Path(config.source), "enhancer.source")
     set_template(tokenizer, config.system_prompt, config.max_new_tokens)
     return LanguageModel(model, tokenizer)
+
+
+def load_causal_lm(source: Path, setting: str) -> tuple[Any, Any]:
+    """A causal model in fp32 and its tokenizer, from a folder, a hub id or a GGUF file.
+
+    Raises LanguageModelError that names the setting the source came from.
+    """
+    gguf = {"gguf_file": source.name} if source.suffix == ".gguf" else {}
+    where = str(source.parent) if gguf else str(source)
+    try:
+        settings = AutoConfig.from_pretrained(where, trust_remote_code=False, **gguf)
+        plain = copy.deepcopy(settings)
+        tokenizer = AutoTokenizer.from_pretrained(where, **gguf)  # type: ignore[no-untyped-call]
+        model: Any = AutoModelForCausalLM.from_pretrained(where, config=settings, dtype=torch.float32, trust_remote_code=False, **gguf)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise LanguageModelError(
+            Problem(setting, f"cannot be loaded: {error}", str(source), "give a transformers folder or a GGUF file")
+        ) from error
+    return as_plain(model, plain) if gguf else model, tokenizer
 
 
 def packaged_smollm2() -> Path:

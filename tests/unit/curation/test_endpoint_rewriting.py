@@ -10,8 +10,9 @@ from fixtures.chat_server import chat_server, said
 from pydantic import ValidationError
 
 from imagewright.config.sft import RewriterConfig
-from imagewright.curation.endpoint_rewriting import EndpointDownError, EndpointRewriter, in_language, rewriter_of
+from imagewright.curation.endpoint_rewriting import EndpointDownError, EndpointRewriter, in_language
 from imagewright.curation.rewriting import RewriteRejected, RuleRewriter, diversify
+from imagewright.curation.sft_data import rewriter_of
 
 FULL = 'A poster that says "SALE 50%" on a red wall.'
 

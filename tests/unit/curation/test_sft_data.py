@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 import torch
 from fixtures.curated_scenes import write_curated
 from torch import Tensor
 
 from imagewright.config.latents import EncodingConfig
 from imagewright.config.sft import SftConfig
-from imagewright.curation.sft_data import build_sft_data
+from imagewright.curation.domains import Domain
+from imagewright.curation.sft_data import build_sft_data, concept_weights
 from imagewright.data.latents import EncodedCaption, LatentsContract, LatentsDataset, LatentsWriter
+from imagewright.data.manifest import ManifestRow
 from imagewright.data.pixels import kept_rows
 from imagewright.methods.pretrain import choose_held_out
 
@@ -37,3 +40,20 @@ def test_samples_of_the_validation_split_are_held_out_of_fine_tuning(tmp_path: P
     held_out = {dataset.sample_key(index) for index in choose_held_out(dataset, 4)}
     assert len(held_out) == 4
     assert held_out <= validation
+
+
+def test_rare_concepts_of_a_domain_are_drawn_more_and_its_mean_stays_one() -> None:
+    flat, dark = Domain(name="flat", title="flat"), Domain(name="dark", title="dark")
+
+    def row(key: str, category: str, split: str = "train") -> ManifestRow:
+        return ManifestRow(key, "s.tar", 0, 1, "0" * 64, category=category, split=split)
+
+    chosen = {f"many-{i}": (flat, row(f"many-{i}", "circle")) for i in range(9)} | {"one": (flat, row("one", "star"))}
+    chosen |= {"alone": (dark, row("alone", "circle")), "seen": (flat, row("seen", "circle", "validation"))}
+    balanced, natural, even = (concept_weights(chosen, balance) for balance in (0.5, 0.0, 1.0))
+    assert set(natural.values()) == {0.0, 1.0}
+    assert (balanced["one"], balanced["many-0"]) == (pytest.approx(10 / 4), pytest.approx(10 / 4 / 3))  # shares of sqrt(9) : sqrt(1)
+    assert (even["one"], even["many-0"]) == (pytest.approx(5.0), pytest.approx(5 / 9))
+    for weights in (balanced, natural, even):
+        assert (weights["seen"], weights["alone"]) == (0.0, 1.0)
+        assert sum(weights[key] for key in chosen if key not in ("alone", "seen")) == pytest.approx(10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ import torch
 from pretrain_cases import BATCHING, TRAINING, settings, write_latents
 
 from imagewright.config.pretrain import PretrainStage
-from imagewright.config.sft import ExpertConfig, SftConfig
+from imagewright.config.sft import ExpertConfig, SftConfig, SftVariant
 from imagewright.methods.pretrain_run import run_pretraining
-from imagewright.methods.sft import SftError, SftRun, gain_of, merge_weights, run_sft
+from imagewright.methods.sft import SftError, SftRun, best_weights, gain_of, merge_weights, run_sft
 from imagewright.models.adapters import load_adapter
 from imagewright.models.diffusers_adapter import load_transformer
 from imagewright.tracking.job_run import NullRun
@@ -26,11 +27,11 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-def sft_run(folder: Path, base: Path, domains: tuple[str, ...] = ("c0", "c1")) -> SftRun:
+def sft_run(folder: Path, base: Path, domains: tuple[str, ...] = ("c0", "c1"), steps: int = 30) -> SftRun:
     data = folder / "data"
     if not data.exists():
         write_latents(data)
-    stage = PretrainStage(steps=30, learning_rate=5e-3, batching=BATCHING)
+    stage = PretrainStage(steps=steps, learning_rate=5e-3, batching=BATCHING)
     config = SftConfig(domains=domains, stage=stage, experts=ExpertConfig(rank=4, alpha=8.0, stage=stage), validation_samples=4)
     return SftRun(config, TRAINING, base, "b" * 64, data, folder / "work", 0)
 
@@ -62,6 +63,34 @@ def test_a_gain_has_an_interval_and_noise_does_not_teach() -> None:
     assert better.teaches(0.0)
     assert not gain_of(base, base + rng.normal(0, 0.1, 200), 0).teaches(0.0)
     assert not gain_of(np.zeros(0), np.zeros(0), 0).teaches(0.0)
+
+
+def test_lora_changes_the_attention_alone_and_leaves_a_plain_model(tmp_path: Path, base: Path) -> None:
+    settings = sft_run(tmp_path, base)
+    settings = replace(settings, sft=settings.sft.model_copy(update={"lora_rank": 4, "lora_alpha": 8.0}))
+    metrics = run_sft(settings, tmp_path / "out", NullRun())
+    before, after = load_transformer(base / "ema").state_dict(), load_transformer(tmp_path / "out" / "ema").state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(name.rsplit(".", 1)[0].endswith(("to_q", "to_k", "to_v", "to_out.0")) for name in changed)
+    for domain in ("c0", "c1"):
+        assert metrics[f"sft/validation_loss_{domain}"] < metrics[f"sft/validation_loss_before_{domain}"]
+
+
+def test_an_earlier_variant_of_the_same_base_is_averaged_in(tmp_path: Path, base: Path) -> None:
+    own, earlier = sft_run(tmp_path, base, steps=4), replace(sft_run(tmp_path, base, steps=4), seed=1, work=tmp_path / "work-1")
+    run_sft(own, tmp_path / "own", NullRun())
+    run_sft(earlier, tmp_path / "earlier", NullRun())
+    merge = (SftVariant(payload="a" * 64, weight=0.25),)
+    settings = replace(own, sft=own.sft.model_copy(update={"merge": merge}), variants=((tmp_path / "earlier", 0.25),))
+    metrics = run_sft(settings, tmp_path / "merged", NullRun())
+    states = [load_transformer(best_weights(tmp_path / name)).state_dict() for name in ("own", "earlier", "merged")]
+    for name, tensor in states[2].items():
+        torch.testing.assert_close(tensor, 0.75 * states[0][name] + 0.25 * states[1][name])
+    assert metrics["sft/validation_loss_unmerged_c0"] != metrics["sft/validation_loss_c0"]
+    assert json.loads((tmp_path / "merged" / "training.json").read_text())["merged"] == {"a" * 64: 0.25}
+    with pytest.raises(SftError, match="fine-tunings of the same base"):
+        run_sft(replace(settings, base_digest="c" * 64, work=tmp_path / "work-2"), tmp_path / "wrong", NullRun())
 
 
 def test_merging_is_the_weighted_mean_and_weights_must_sum_to_one() -> None:
