@@ -56,7 +56,7 @@ class SftVariant(Section):
     """An earlier fine-tuning, and its share of the merged weights."""
 
     payload: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """Digest of its payload; `imagewright lineage sft@2` prints it."""
+    """Digest of its payload: the source that MLflow shows of its version."""
     weight: float = Field(gt=0.0, lt=1.0)
     """Its share; what the variants leave is this fine-tuning's."""
 

@@ -48,7 +48,7 @@ def domains_suite(context: SuiteContext) -> Suite:
         prompts += domain_prompts(context, domain)
         judges[domain.name] = judge_scene
         if (ceiling := card.ceiling_through_vae or 0.0) < MIN_CEILING:
-            ungated[domain.name] = f"the autoencoder leaves {ceiling:.2f} of {domain.name} readable, gates take {MIN_CEILING} or more"
+            ungated[domain.name] = f"the autoencoder leaves {ceiling:.3f} of {domain.name} readable, gates take {MIN_CEILING} or more"
     if ungated:
         ungated["overall"] = "; ".join(ungated.values())
     made = suite_card(SUITE, prompts, "generated", "Scored by the scene judge; ceilings are those of each domain's own scenes.")
