@@ -28,6 +28,8 @@ def run(context: JobContext) -> Outcome:
     from imagewright.training.archive import ArchivePlace
     from imagewright.training.world import open_world
 
+    world = open_world()
+    merge = context.config.sft.merge if world.is_first else ()
     settings = SftRun(
         sft=context.config.sft,
         training=context.config.training,
@@ -37,10 +39,10 @@ def run(context: JobContext) -> Outcome:
         work=context.work,
         seed=context.seed,
         vae=context.optional_path("vae", "vae"),
-        variants=tuple((fetch_variant(context, one.payload), one.weight) for one in context.config.sft.merge),
+        variants=tuple((fetch_variant(context, one.payload), one.weight) for one in merge),
         archive=ArchivePlace(context.store, context.archive) if context.archive else None,
     )
-    metrics = run_sft(settings, context.output, context.run, context.console, open_world())
+    metrics = run_sft(settings, context.output, context.run, context.console, world)
     return Outcome(metrics=metrics, counts={"experts": len(context.config.sft.domains)})
 
 

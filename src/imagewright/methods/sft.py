@@ -57,7 +57,7 @@ class SftRun:
     vae: Path | None = None
     """Folder of the autoencoder that pictures are seen through; none draws no pictures."""
     variants: tuple[tuple[Path, float], ...] = ()
-    """Payload folders of earlier fine-tunings of the same base, and their shares of the merged weights."""
+    """Payload folders of earlier fine-tunings of the same base, and their shares of the merged weights; the first process reads them."""
     archive: ArchivePlace | None = None
     """Where checkpoints of the fine-tuning and of the experts are copied to."""
 
@@ -86,6 +86,7 @@ def run_sft(settings: SftRun, output: Path, run: JobRun, console: Console | None
     domains = sorted({name for name in dataset.index.categories if name})
     if len(domains) < len(settings.sft.domains):
         raise SftError(Problem("sft.domains", "are not all in the data", domains, "build the SFT data again with these domains"))
+    refuse_strangers(settings)
     start = best_weights(settings.base)
     pretraining = Pretraining(
         model=read_config(start),
@@ -209,14 +210,20 @@ def write_experts(output: Path, gains: Mapping[str, Gain], minimum: float) -> No
     (output / "experts" / "experts.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def merge_variants(settings: SftRun, output: Path) -> None:
-    """Replaces the weights just trained by their weighted mean with the variants'. Raises SftError for a variant of another base."""
-    folders, shares = zip(*settings.variants, strict=True)
-    for folder in folders:
-        parent = json.loads((folder / "training.json").read_text(encoding="utf-8")).get("parent_digest", "")
-        if parent != settings.base_digest:
+def refuse_strangers(settings: SftRun) -> None:
+    """Raises SftError for a variant that is no fine-tuning of the same base, before anything is trained."""
+    for folder, _ in settings.variants:
+        about = folder / "training.json"
+        told = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
+        parent = str(told.get("parent_digest", ""))
+        if told.get("method") != "sft" or parent != settings.base_digest:
             fix = f"merge only fine-tunings of {settings.base_digest[:12]}"
-            raise SftError(Problem("sft.merge", "must be fine-tunings of the same base", parent[:12], fix))
+            raise SftError(Problem("sft.merge", "must be fine-tunings of the same base", parent[:12] or folder.name[:12], fix))
+
+
+def merge_variants(settings: SftRun, output: Path) -> None:
+    """Replaces the weights just trained by their weighted mean with the variants'."""
+    folders, shares = zip(*settings.variants, strict=True)
     models = [load_transformer(best_weights(folder)) for folder in (output, *folders)]
     merged = merge_weights([model.state_dict() for model in models], [1.0 - sum(shares), *shares])
     save_transformer(models[0], output / "transformer", state=merged)
