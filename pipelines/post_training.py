@@ -55,7 +55,7 @@ def build(placement: PlacementConfig) -> Callable[..., Any]:
         """Fine-tunes and aligns a base model.
 
         1. build-sft-data: high-demand domains with diversified prompts
-        2. finetune-sft: full fine-tuning, then one LoRA expert per domain
+        2. finetune-sft: fine-tuning, then one LoRA expert per domain
         3. evaluate-aesthetic: whether the aesthetic model may rank this model's samples
         4. build-preferences: the fine-tuned model's own samples, ranked and paired
         5. align-dpo: stabilised preference training

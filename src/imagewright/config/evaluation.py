@@ -114,6 +114,8 @@ class EvaluationConfig(Section):
             raise ValueError("the suite human and the section human belong together")
         if ("domains" in self.suites) != bool(self.domains):
             raise ValueError("the suite domains and the list domains belong together")
+        if len(set(self.domains)) != len(self.domains):
+            raise ValueError("domains names one twice")
         if self.detector_trial is not None and "geneval_coco" not in self.suites:
             raise ValueError("detector_trial is given for the suite geneval_coco, which suites does not name")
         if unused := sorted(set(self.benchmarks) - set(self.suites)):

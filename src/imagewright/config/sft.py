@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from imagewright.config.base import Section
 from imagewright.config.pretrain import PretrainStage
 
+LORA_ALPHA = 16.0
+
 
 class ExpertConfig(Section):
     """LoRA adapters, one per domain, on the shared frozen SFT weights."""
@@ -36,7 +38,7 @@ class RewriterConfig(Section):
     max_tokens: int = Field(default=512, ge=16, le=8192)
     """Longest answer; one that is cut there is rejected."""
     timeout_seconds: float = Field(default=30.0, gt=0.0)
-    """Seconds without a byte from the endpoint before a request counts as lost; longest time of one prompt of a local model."""
+    """Seconds without a byte from the endpoint before a request counts as lost."""
     max_failures: int = Field(default=8, ge=1)
     """Requests without an answer in a row after which the job gives up."""
 
@@ -76,7 +78,7 @@ class SftConfig(Section):
     """How much rare concepts of a domain are favoured: 0 draws every sample alike, 1 every category of the curated data."""
     lora_rank: int = Field(default=0, ge=0, le=1024)
     """0 fine-tunes every weight; else LoRA of this rank on the attention, fused into the weights at the end."""
-    lora_alpha: float = Field(default=16.0, gt=0.0)
+    lora_alpha: float = Field(default=LORA_ALPHA, gt=0.0)
     """Scale of that LoRA is alpha / rank."""
     merge: tuple[SftVariant, ...] = ()
     """Earlier fine-tunings of the same base that are averaged into this one before the experts are trained."""
@@ -93,6 +95,8 @@ class SftConfig(Section):
         twice = sorted({name for name in self.domains if self.domains.count(name) > 1})
         if twice:
             raise ValueError(f"domains names {', '.join(twice)} more than once")
+        if self.lora_alpha != LORA_ALPHA and not self.lora_rank:
+            raise ValueError("lora_alpha has no effect without lora_rank")
         if sum(variant.weight for variant in self.merge) >= 1.0:
             raise ValueError("merge must leave a share to this fine-tuning: its weights sum to 1 or more")
         return self

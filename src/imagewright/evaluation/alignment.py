@@ -54,6 +54,7 @@ class AlignmentVerdict:
             "alignment/win_rate_low": self.win_rate.low,
             "alignment/win_rate_high": self.win_rate.high,
             "alignment/judge_accuracy": self.judge_accuracy,
+            "alignment/min_judge_accuracy": self.min_judge_accuracy,
             "alignment/ranking_judge_gain": self.ranking_judge_gain.value,
             "alignment/shown": float(self.shown),
         }

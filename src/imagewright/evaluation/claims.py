@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from imagewright.evaluation.calibration import MIN_TRUE_POSITIVE
 from imagewright.evaluation.page import name_of
 from imagewright.evaluation.results import Results
 from imagewright.evaluation.score_table import ceiling_of
@@ -97,7 +98,8 @@ def alignment_claim(metrics: Mapping[str, float]) -> Iterator[RunClaim]:
     """Preference alignment against the fine-tuned model."""
     if "alignment/win_rate" in metrics:
         accuracy = metrics.get("alignment/judge_accuracy", 0.0)
-        rule = f"win rate above 0.5 by its interval, on enough prompts and by a judge right in 0.95 (it is in {accuracy:.2f})"
+        least = metrics.get("alignment/min_judge_accuracy", MIN_TRUE_POSITIVE)
+        rule = f"win rate above 0.5 by its interval, and a judge that is right in {least:.2f} (it is in {accuracy:.2f})"
         holds = metrics.get("alignment/shown", 0.0) > 0
         yield RunClaim("Alignment beats fine-tuning", holds, interval(metrics, "alignment/win_rate"), rule)
 

@@ -32,6 +32,8 @@ DISTANCE = "distance"
 MAX_DISTANCE_RESAMPLES = 100
 """A standard error needs few draws, and each is a singular value decomposition."""
 NORMAL_QUANTILE = 1.96
+NEIGHBOURS = 3
+"""A manifold is the union of balls that reach to the third nearest point (Kynkaanniemi et al., 2019)."""
 
 Features = NDArray[np.float64]
 
@@ -71,7 +73,7 @@ def frechet_interval(real: Features, generated: Features, copies: int, resamples
     return Interval(value, max(0.0, value - half), value + half)
 
 
-def covered(points: Features, manifold: Features, neighbours: int = 3) -> NDArray[np.float64]:
+def covered(points: Features, manifold: Features, neighbours: int = NEIGHBOURS) -> NDArray[np.float64]:
     """1 for every point [N] within the k-th neighbour distance of at least one point of the manifold, else 0.
 
     The mean is precision for generated points in the real manifold, and recall for real points in the generated one (Kynkaanniemi et
@@ -132,7 +134,8 @@ def compare_distributions(real: Features, generated: Features, copies: int = 1, 
 def distribution_measure(config: EvaluationConfig, real: NDArray[np.uint8]) -> Callable[[NDArray[np.uint8]], list[Score]]:
     """Images of all prompts -> how far they lie from `real` [N, H, W, 3]; measures nothing when distribution_images is 0.
 
-    Both sides have about distribution_images images; the prompts are spread evenly, because they come sorted by task.
+    Both sides have about distribution_images images, spread evenly over the prompts, which come sorted by task. Too few for a manifold
+    measure nothing.
     """
     count, copies, resamples = config.distribution_images, config.images_per_prompt, config.bootstrap_resamples
     if not count:
@@ -144,6 +147,8 @@ def distribution_measure(config: EvaluationConfig, real: NDArray[np.uint8]) -> C
         by_prompt = images.reshape(-1, copies, *images.shape[1:])
         wanted = min(len(by_prompt), -(-count // copies))
         chosen = by_prompt[np.linspace(0, len(by_prompt) - 1, wanted).round().astype(int)]
+        if len(chosen) * copies <= NEIGHBOURS:
+            return []
         return compare_distributions(known, features(chosen.reshape(-1, *images.shape[1:])), copies, resamples)
 
     return measure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -39,6 +39,8 @@ from imagewright.models.vae_training import reconstruct
 from imagewright.tracking.lineage_names import IMAGE_MODELS
 
 GRID_NAME = "grid.png"
+ENHANCED = "enhanced"
+"""Split of scores on the prompts that the enhancer expanded, where it did not expand all."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,9 @@ def evaluate(
     enhancer: EnhancerInput | None = None,
     aes: Path | None = None,
 ) -> Results:
-    """Writes results.json and the grid; given an enhancer, every model has two rows, of the same suites and measures. Distributions are
-    measured on the prompts that both were asked. A further suite with a refused judge has no scores.
+    """Writes results.json and the grid; given an enhancer, every model has two rows, of the same suites and measures.
 
+    A further suite with a refused judge has no scores.
     Raises JudgeRefusedError or LeakError before anything is painted.
     """
     vae = load_vae(vae_folder)
@@ -94,7 +96,7 @@ def evaluate(
         generator = load_generator(model.payload, model.weights_digest, vae, text_encoder, config.batch_size)
         for way in ways:
             images, row = evaluate_model(easel, model, generator, way.prompts, way.enhancement)
-            row = row.model_copy(update={"scores": [*row.scores, *measure(images[places(way.prompts, asked, config)])]})
+            row = row.model_copy(update={"scores": [*row.scores, *distributions(measure, images, way, prompts, asked, config)]})
             rows.append(add_suites(easel, generator, row, way.suites, forms, way.enhancement))
             columns.append(list(images[places(way.prompts, shown, config)[:: config.images_per_prompt]]))
     write_grid(columns, output / GRID_NAME)
@@ -134,6 +136,24 @@ def ways_of(
     asked_suites = enhanced_suites(suites, config.enhanced_suite_prompts)
     texts = [prompt.text for prompt in asked] + [prompt.text for suite in asked_suites for prompt in suite.prompts]
     return [plain, Way(asked, asked_suites, enhance_prompts(enhancer, texts, encoder, config))]
+
+
+def distributions(
+    measure: Callable[[NDArray[np.uint8]], list[Score]],
+    images: NDArray[np.uint8],
+    way: Way,
+    prompts: Sequence[SuitePrompt],
+    asked: Sequence[SuitePrompt],
+    config: EvaluationConfig,
+) -> list[Score]:
+    """Scores of a row's images of all prompts; where the enhancer expanded fewer, of those in a split of their own, for both rows.
+
+    A distance rises when there are fewer images, so the two are never held against each other.
+    """
+    found = measure(images) if len(way.prompts) == len(prompts) else []
+    if len(asked) < len(prompts):
+        found += [score.model_copy(update={"split": ENHANCED}) for score in measure(images[places(way.prompts, asked, config)])]
+    return found
 
 
 def places(prompts: Sequence[SuitePrompt], wanted: Sequence[SuitePrompt], config: EvaluationConfig) -> list[int]:

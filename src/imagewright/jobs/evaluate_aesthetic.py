@@ -8,6 +8,7 @@ from imagewright.errors import InputError, Problem
 from imagewright.jobs.champions import aes_champion
 from imagewright.jobs.job import Job, JobContext, Outcome
 
+NONE_NAME = "none.txt"
 JOB = Job(
     name="evaluate-aesthetic",
     stage="aes",
@@ -22,8 +23,14 @@ JOB = Job(
 def run(context: JobContext) -> Outcome:
     """Measures agreement with exact shape integrity, and registers the model `aes` with it where there is a tracking server.
 
-    `aes`: the champion when none is given. Raises InputError when there is neither.
+    `aes`: the champion when none is given. Where there is neither, nothing ranks by looks: the evidence says so, and InputError is raised
+    when `preferences.aes_weight` asks for more.
     """
+    if "aes" not in context.inputs and context.config.preferences.aes_weight == 0:
+        (context.output / NONE_NAME).write_text(
+            "No aesthetic model was given or promoted, and preferences.aes_weight is 0.\n", encoding="utf-8"
+        )
+        return Outcome(metrics={"aesthetic/may_rank": 0.0})
     if "aes" not in context.inputs:
         text = "was not given, and no aesthetic model was promoted"
         raise InputError(Problem("input aes", text, None, "give one, or imagewright promote aes@N"))

@@ -2,7 +2,7 @@
 
 The frame calls this for every job that says which lineage it makes. Turbo's versions are its servable bundles, which promote-model
 registers, and the aesthetic model is registered with its evidence. A payload keeps the version it has. A tracking server that is away
-costs the name and nothing else: the next run that finds the payload registers it.
+or refuses costs the name and nothing else: the next run that finds the payload registers it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from imagewright.errors import InputError
 from imagewright.jobs.environment import JobEnvironment
 from imagewright.jobs.job import Job
 from imagewright.storage.records import Record
-from imagewright.tracking.lineage_names import IMAGE_MODELS, ModelError
+from imagewright.tracking.lineage_names import IMAGE_MODELS
 
 if TYPE_CHECKING:
     from imagewright.tracking.scores import Score
@@ -46,7 +47,7 @@ class ModelRegistration:
         uri = os.environ["MLFLOW_TRACKING_URI"]
         try:
             return record.model_copy(update={"revision": self.register(uri, record)}) if answers(uri) else self.unnamed(record, "no answer")
-        except ModelError as error:
+        except InputError as error:
             return self.unnamed(record, str(error))
 
     def register(self, uri: str, record: Record) -> str:

@@ -200,7 +200,11 @@ def export(trainer: Trainer, settings: Pretraining, dataset: LatentsDataset, out
 
 def plain(weights: dict[str, Tensor], settings: Pretraining) -> dict[str, Tensor]:
     """The weights as a model without adapter has them."""
-    return fused(weights, settings.method, settings.lora[1] / settings.lora[0]) if settings.lora else weights
+    if settings.lora is None:
+        return weights
+    assert settings.initial is not None, "an adapter is trained on weights that are there"
+    rank, alpha = settings.lora
+    return fused(load_transformer(settings.initial).state_dict(), weights, settings.method, alpha / rank)
 
 
 def complete(average: dict[str, Tensor], weights: dict[str, Tensor]) -> dict[str, Tensor]:

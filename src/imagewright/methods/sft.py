@@ -109,8 +109,10 @@ def run_sft(settings: SftRun, output: Path, run: JobRun, console: Console | None
     if world.size > 1:  # nobody is left to exchange gradients or shards with
         settings = replace(settings, training=settings.training.model_copy(update={"engine": "torch"}))
     before = domain_losses(load_transformer(start), settings, dataset)
-    metrics = {"train/final_loss": result.last_loss, **result.validation}
-    if settings.variants:
+    metrics = {"train/final_loss": result.last_loss}
+    if not settings.variants:
+        metrics |= result.validation  # of the weights before merging it would say little
+    else:
         unmerged = domain_losses(load_transformer(best_weights(output)), settings, dataset)
         metrics |= {f"sft/validation_loss_unmerged_{domain}": float(np.mean(unmerged[domain])) for domain in domains}
         merge_variants(settings, output)

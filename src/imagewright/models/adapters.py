@@ -77,18 +77,18 @@ def adapter_weights(model: nn.Module, name: str) -> dict[str, Tensor]:
     return {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
 
 
-def fused(weights: Mapping[str, Tensor], name: str, scale: float) -> dict[str, Tensor]:
-    """Weights of a model that carries one adapter -> plain weights of the model: W + scale B A, scale = alpha / rank."""
-    found = {}
-    for key, tensor in weights.items():
-        layer, _, rest = key.partition(".base_layer.")
+def fused(base: Mapping[str, Tensor], trained: Mapping[str, Tensor], name: str, scale: float) -> dict[str, Tensor]:
+    """Plain weights of `base` with an adapter's among `trained` added: W + scale B A, scale = alpha / rank.
+
+    The frozen weights come from `base`, not from the network that was trained: an engine in bf16 has rounded them there.
+    """
+    found = dict(base)
+    for key in trained:
+        layer, _, rest = key.partition(f".lora_B.{name}.")
         if rest == "weight":
-            up, down = weights[f"{layer}.lora_B.{name}.weight"], weights[f"{layer}.lora_A.{name}.weight"]
-            found[f"{layer}.weight"] = (tensor.float() + scale * (up.float() @ down.float())).to(tensor.dtype)
-        elif rest:
-            found[f"{layer}.{rest}"] = tensor
-        elif ".lora_" not in key:
-            found[key] = tensor
+            down = trained[f"{layer}.lora_A.{name}.weight"]
+            plain = base[f"{layer}.weight"]
+            found[f"{layer}.weight"] = (plain.float() + scale * (trained[key].float() @ down.float())).to(plain.dtype)
     return found
 
 

@@ -82,7 +82,10 @@ class ModelRegistry:
     def register(
         self, model: str, digest: str, origin: ModelOrigin | None = None, scores: Mapping[str, Score] | None = None
     ) -> ModelVersion:
-        """Registers a payload and makes it challenger; the same digest again returns the version it has. Raises ModelError."""
+        """Registers a payload, and makes it challenger unless it is weights; the same digest again returns the version it has.
+
+        Raises ModelError.
+        """
         check_model(model)
         if not DIGEST.fullmatch(digest):
             raise ModelError(Problem("digest", "must be 64 hexadecimal digits", digest, "give the digest of the model's record"))
@@ -91,14 +94,17 @@ class ModelRegistry:
         if not found:
             self._make_model(model)
             tags = {"digest": digest} | origin.tags()
-            created = self._client.create_model_version(
-                model, URI_PREFIX + digest, run_id=origin.run or None, tags=tags, await_creation_for=0
-            )
+            try:
+                created = self._client.create_model_version(
+                    model, URI_PREFIX + digest, run_id=origin.run or None, tags=tags, await_creation_for=0
+                )
+            except MlflowException as error:
+                raise unreachable(error) from error
             # Two jobs may register one digest at once: the lower number stands, whoever made the other removes it.
             found = self.find(digest, model)
             if found and found[0].version != int(created.version):
                 self._client.delete_model_version(model, str(created.version))
-            else:
+            elif origin.form != WEIGHTS:  # what no gate can let through challenges nobody
                 self.set_alias(model, CHALLENGER, int(created.version))
         version = found[0]
         if scores:
@@ -108,8 +114,11 @@ class ModelRegistry:
     def log_scores(self, version: ModelVersion, scores: Mapping[str, Score], evidence: Mapping[str, str]) -> None:
         """Adds scores and the digests of the results they come from. Later evaluations replace earlier ones of the same name."""
         tags = score_tags(scores) | {EVIDENCE_TAG + suite: digest for suite, digest in evidence.items()}
-        for name, value in tags.items():
-            self._client.set_model_version_tag(version.model, str(version.version), name, value)
+        try:
+            for name, value in tags.items():
+                self._client.set_model_version_tag(version.model, str(version.version), name, value)
+        except MlflowException as error:
+            raise unreachable(error) from error
 
     def get(self, model: str, version: str) -> ModelVersion:
         """A version by number or alias. Raises ModelError when there is none."""

@@ -37,6 +37,8 @@ def test_samples_of_the_validation_split_are_held_out_of_fine_tuning(tmp_path: P
     weights = {dataset.sample_key(index): float(dataset.samples[index]["sampling_weight"]) for index in range(len(dataset))}
     assert {key for key, weight in weights.items() if weight == 0} == validation & set(weights)
     assert counts["held_out"] == len(validation & set(weights)) > 4
+    training = {key: weight for key, weight in weights.items() if weight > 0}
+    assert len(set(training.values())) > 1  # rare categories weigh more
     held_out = {dataset.sample_key(index) for index in choose_held_out(dataset, 4)}
     assert len(held_out) == 4
     assert held_out <= validation

@@ -44,9 +44,9 @@ def test_fine_tuning_must_help_every_domain() -> None:
 
 def test_a_single_win_rate_above_a_half_is_not_enough() -> None:
     figures = {"alignment__win_rate": 0.53, "alignment__win_rate_low": 0.5, "alignment__win_rate_high": 0.56}
-    claim = only(made("judge-alignment", **figures, alignment__shown=0.0, alignment__judge_accuracy=0.8))
+    claim = only(made("judge-alignment", **figures, alignment__shown=0.0, alignment__judge_accuracy=0.8, alignment__min_judge_accuracy=0.9))
     assert (claim.holds, claim.figure) == (False, "0.53 [0.50, 0.56]")
-    assert "(it is in 0.80)" in claim.rule
+    assert "right in 0.90 (it is in 0.80)" in claim.rule
     assert only(made("judge-alignment", **figures, alignment__shown=1.0)).holds
 
 

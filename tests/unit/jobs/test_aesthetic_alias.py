@@ -49,6 +49,8 @@ def evidence_about(tuned: TunedModel, aes_digest: str, folder: Path) -> Record:
 def test_evidence_is_taken_about_the_champion(config: Config, tuned: TunedModel, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no aesthetic model was promoted"):
         run_job("evaluate-aesthetic", config, tuned.given, tmp_path / "evidence.json", tuned.environ)
+    idle = run_job("evaluate-aesthetic", load_recipe("debug", SETTINGS), tuned.given, tmp_path / "evidence.json", tuned.environ).record
+    assert idle.metrics == {"aesthetic/may_rank": 0.0} and "aes" not in idle.inputs
     digest = promote_scorer(tuned.store, tmp_path / "first", 1, seed=0)
     record = run_job("evaluate-aesthetic", config, tuned.given, tmp_path / "evidence.json", tuned.environ).record
     assert record.inputs["aes"] == digest

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from fixtures.mlflow_server import running_mlflow
@@ -12,6 +14,7 @@ from imagewright.config.gate import GateConfig
 from imagewright.jobs.job import job_modules, load_job
 from imagewright.jobs.model_version import answers, bounded
 from imagewright.storage import open_store
+from imagewright.tracking.lineage_names import ModelError
 from imagewright.tracking.models import ModelRegistry
 from imagewright.tracking.promotion import Promoter
 from imagewright.tracking.scores import Score
@@ -55,6 +58,8 @@ def test_a_payload_is_registered_once_with_its_parent_and_what_has_an_interval(
     assert (version.digest, version.origin.parent, version.origin.pipeline_run) == (sft.digest, base.digest, "test-run")
     assert version.scores == {"quality": Score(0.5, 0.4, 0.6)}
     assert [found.version for found in ModelRegistry(server).versions("sft")] == [1]
+    with pytest.raises(ModelError):
+        ModelRegistry(server).get("sft", "challenger")  # weights challenge nobody
     decision = Promoter(open_store(orchard.environ["IMAGEWRIGHT_STORE_URL"]), ModelRegistry(server)).promote(version, GateConfig())
     assert not decision.passed
     assert "no server loads" in next(verdict.reason for verdict in decision.verdicts if not verdict.passed)
@@ -73,6 +78,34 @@ def test_a_server_that_is_away_costs_the_name_until_the_payload_is_found_again(
     assert (found.revision, found.digest) == ("enhancer@1", first.digest)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert orchard.run("grow-enhancer").revision == "enhancer@1"  # it is in the action's entry now
+
+
+def test_a_server_that_refuses_costs_the_name_too(
+    orchard: Orchard, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plant(orchard, "grow-dpo", "dpo")
+
+    class Refusing(BaseHTTPRequestHandler):
+        """Healthy, and read-only for us."""
+
+        def do_GET(self) -> None:
+            healthy = self.path == "/health"
+            self.send_response(200 if healthy else 403)
+            self.end_headers()
+            self.wfile.write(b"OK" if healthy else b'{"error_code": "PERMISSION_DENIED", "message": "read only"}')
+
+        do_POST = do_GET  # noqa: N815 - the name http.server calls
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_address[1]}")
+        record = orchard.run("grow-dpo")
+        server.shutdown()
+    assert record.digest and record.revision == ""
+    assert "not registered as dpo" in capsys.readouterr().err
 
 
 def test_an_address_that_is_no_server_is_not_asked() -> None:

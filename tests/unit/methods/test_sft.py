@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pretrain_cases import BATCHING, TRAINING, settings, write_latents
+from pretrain_cases import BATCHING, MODEL, TRAINING, settings, write_latents
 
 from imagewright.config.pretrain import PretrainStage
 from imagewright.config.sft import ExpertConfig, SftConfig, SftVariant
 from imagewright.methods.pretrain_run import run_pretraining
 from imagewright.methods.sft import SftError, SftRun, best_weights, gain_of, merge_weights, run_sft
-from imagewright.models.adapters import load_adapter
+from imagewright.models.adapters import attach, fused, load_adapter
 from imagewright.models.diffusers_adapter import load_transformer
+from imagewright.models.dit import ErnieImageDiT
+from imagewright.models.packing import pack_samples
 from imagewright.tracking.job_run import NullRun
 
 
@@ -65,14 +67,38 @@ def test_a_gain_has_an_interval_and_noise_does_not_teach() -> None:
     assert not gain_of(np.zeros(0), np.zeros(0), 0).teaches(0.0)
 
 
+def test_a_fused_adapter_is_the_network_that_carried_it() -> None:
+    torch.manual_seed(0)
+    model = ErnieImageDiT(MODEL)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    plain = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    attach(model, "sft", rank=2, alpha=6.0)
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    latents, text = [torch.randn(MODEL.in_channels, 2, 3)], [torch.randn(4, MODEL.text_in_dim)]
+    pack = pack_samples(latents, text, torch.tensor([500.0]))
+    other = ErnieImageDiT(MODEL)
+    trained = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    other.load_state_dict(fused(plain, trained, "sft", 3.0))
+    with torch.no_grad():
+        expected = model(pack)
+        torch.testing.assert_close(other(pack), expected, rtol=1e-4, atol=1e-5)
+        other.load_state_dict(fused(plain, trained, "sft", 1.0))
+        assert (other(pack) - expected).abs().max() > 1e-3
+
+
 def test_lora_changes_the_attention_alone_and_leaves_a_plain_model(tmp_path: Path, base: Path) -> None:
     settings = sft_run(tmp_path, base)
     settings = replace(settings, sft=settings.sft.model_copy(update={"lora_rank": 4, "lora_alpha": 8.0}))
     metrics = run_sft(settings, tmp_path / "out", NullRun())
-    before, after = load_transformer(base / "ema").state_dict(), load_transformer(tmp_path / "out" / "ema").state_dict()
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed
-    assert all(name.rsplit(".", 1)[0].endswith(("to_q", "to_k", "to_v", "to_out.0")) for name in changed)
+    before = load_transformer(base / "ema").state_dict()
+    for folder in ("transformer", "ema"):
+        after = load_transformer(tmp_path / "out" / folder).state_dict()
+        changed = {name for name in before if not torch.equal(before[name], after[name])}
+        assert changed
+        assert all(name.rsplit(".", 1)[0].endswith(("to_q", "to_k", "to_v", "to_out.0")) for name in changed)
     for domain in ("c0", "c1"):
         assert metrics[f"sft/validation_loss_{domain}"] < metrics[f"sft/validation_loss_before_{domain}"]
 
