@@ -18,11 +18,13 @@ import pytest
 from mlflow import MlflowClient
 
 from imagewright import stack
+from imagewright.tracking.models import ModelRegistry
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 COMMAND = [sys.executable, "-m", "imagewright.cli.main"]
 KILL_AFTER = ("train-vae", "pretrain-dit")
 ALWAYS = {"promote-model", "write-report"}
+LINEAGE = {"base": "pretrain-dit", "sft": "finetune-sft", "dpo": "align-dpo", "enhancer": "train-enhancer"}
 DATASETS = {
     "raw": "ingest-raw",
     "curated": "curate-manifest",
@@ -111,6 +113,16 @@ def test_every_dataset_is_committed_once_and_named_in_mlflow(finished: Laptop) -
     experiments = [one.experiment_id for one in client.search_experiments()]
     [trained] = client.search_runs(experiments, "tags.task = 'pretrain-dit' and tags.pipeline_run = 'first'")
     assert trained.data.tags["data_rev"] == "latents@v1"
+
+
+def test_every_model_of_the_lineage_is_a_version_with_its_parent_and_scores(finished: Laptop) -> None:
+    steps, registry = finished.steps("first"), ModelRegistry(stack.environment(finished.home)["MLFLOW_TRACKING_URI"])
+    for name, job in LINEAGE.items():
+        assert registry.get(name, "1").digest == steps[job]["digest"]
+        assert steps[job]["revision"] == f"{name}@1"
+    tuned = registry.get("sft", "1")
+    assert tuned.origin.parent == steps["pretrain-dit"]["digest"]
+    assert "eval/geneval/overall" in tuned.scores and "geneval" in tuned.evidence
 
 
 def test_plain_dvc_pulls_what_a_job_committed(finished: Laptop, tmp_path: Path) -> None:
