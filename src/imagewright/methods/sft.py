@@ -110,12 +110,8 @@ def run_sft(settings: SftRun, output: Path, run: JobRun, console: Console | None
         settings = replace(settings, training=settings.training.model_copy(update={"engine": "torch"}))
     before = domain_losses(load_transformer(start), settings, dataset)
     metrics = {"train/final_loss": result.last_loss}
-    if not settings.variants:
-        metrics |= result.validation  # of the weights before merging it would say little
-    else:
-        unmerged = domain_losses(load_transformer(best_weights(output)), settings, dataset)
-        metrics |= {f"sft/validation_loss_unmerged_{domain}": float(np.mean(unmerged[domain])) for domain in domains}
-        merge_variants(settings, output)
+    # A validation loss of the weights before merging would say little of what is handed on.
+    metrics |= merge_variants(settings, dataset, output) if settings.variants else result.validation
     tuned = load_transformer(best_weights(output))
     after = domain_losses(tuned, settings, dataset)
     for domain in domains:
@@ -223,8 +219,9 @@ def refuse_strangers(settings: SftRun) -> None:
             raise SftError(Problem("sft.merge", "must be fine-tunings of the same base", parent[:12] or folder.name[:12], fix))
 
 
-def merge_variants(settings: SftRun, output: Path) -> None:
-    """Replaces the weights just trained by their weighted mean with the variants'."""
+def merge_variants(settings: SftRun, dataset: LatentsDataset, output: Path) -> dict[str, float]:
+    """Replaces the weights just trained by their weighted mean with the variants'; returns their loss by domain before that."""
+    unmerged = domain_losses(load_transformer(best_weights(output)), settings, dataset)
     folders, shares = zip(*settings.variants, strict=True)
     models = [load_transformer(best_weights(folder)) for folder in (output, *folders)]
     merged = merge_weights([model.state_dict() for model in models], [1.0 - sum(shares), *shares])
@@ -234,6 +231,7 @@ def merge_variants(settings: SftRun, output: Path) -> None:
     about = json.loads(path.read_text(encoding="utf-8"))
     about["merged"] = {variant.payload: variant.weight for variant in settings.sft.merge}
     path.write_text(json.dumps(about, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return {f"sft/validation_loss_unmerged_{domain}": float(np.mean(losses)) for domain, losses in unmerged.items()}
 
 
 def merge_weights(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:

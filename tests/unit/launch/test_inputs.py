@@ -49,11 +49,11 @@ def folder(path: Path) -> Path:
     ("name", "required", "optional"),
     [
         ("pretraining", {"latents"}, {"vae"}),
-        ("post_training", {"curated", "latents", "base", "vae", "aes"}, {"votes"}),
+        ("post_training", {"curated", "latents", "base", "vae"}, {"aes", "votes"}),
         ("distillation", {"latents", "curated", "model", "experts", "vae"}, set()),
         ("prompt_enhancer", {"curated"}, {"model", "vae", "aes"}),
         ("aesthetic_model", {"curated"}, {"votes"}),
-        ("evaluation", {"curated", "base", "vae"}, {"sft", "dpo", "turbo"}),
+        ("evaluation", {"curated", "base", "vae"}, {"sft", "dpo", "turbo", "enhancer", "aes"}),
         ("data_curation", set(), set()),
     ],
 )
